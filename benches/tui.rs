@@ -52,10 +52,10 @@ const AGENTS: u32 = 10_000;
 const TASKS: u32 = 100;
 const FRAMES: usize = 2_000;
 /// Number of lines a second in the flood.
-const LINES: usize = 1_000_000;
-const FLOOD: Duration = Duration::from_secs(10);
+const LINES_PER_SECOND: usize = 1_000_000;
+const FLOOD_TIME: Duration = Duration::from_secs(10);
 /// For how long keys are pressed during the flood, beginning after one second.
-const TYPED: Duration = Duration::from_secs(8);
+const TYPING_TIME: Duration = Duration::from_secs(8);
 const BEGIN_MS: u64 = 1_795_442_531_000;
 
 fn agent(n: u32) -> AgentView {
@@ -112,7 +112,7 @@ fn job() -> Job {
 }
 
 /// Messages that bring a model to the grid of a job, with the whole fleet.
-fn beginning() -> Vec<Msg> {
+fn initial_messages() -> Vec<Msg> {
     let job = job();
     let group = GroupDigest { tasks: (0..TASKS).collect(), lines: [1, 0], ..GroupDigest::default() };
     let id = job.id;
@@ -161,7 +161,7 @@ impl Bench {
         let model = Model::new(Settings::default(), "bench".to_owned());
         let now = Now { monotonic: Duration::ZERO, unix_ms: BEGIN_MS, zone: chrono::Utc.fix() };
         let mut bench = Self { model, now, offsets: vec![0; TASKS as usize] };
-        for msg in beginning() {
+        for msg in initial_messages() {
             bench.put(msg);
             bench.frame();
         }
@@ -283,15 +283,15 @@ fn flood() {
     let feeder = {
         let news = news.clone();
         thread::spawn(move || {
-            for msg in beginning() {
+            for msg in initial_messages() {
                 news.blocking_send(News::Told(msg)).unwrap();
             }
             let mut offsets = vec![0u64; TASKS as usize];
-            let per_turn = LINES / 100 / TASKS as usize;
+            let per_turn = LINES_PER_SECOND / 100 / TASKS as usize;
             let begun = Instant::now();
             let mut fed = 0usize;
             for turn in 0u32.. {
-                if begun.elapsed() >= FLOOD {
+                if begun.elapsed() >= FLOOD_TIME {
                     break;
                 }
                 for task in 0..TASKS {
@@ -316,7 +316,7 @@ fn flood() {
             let mut waits = Vec::new();
             let begun = Instant::now();
             let mut most = 0;
-            while begun.elapsed() < TYPED {
+            while begun.elapsed() < TYPING_TIME {
                 let sign = if waits.len() % 2 == 0 { 'l' } else { 'h' };
                 let pressed = Instant::now();
                 keys.blocking_send(key(sign)).unwrap();
@@ -340,13 +340,13 @@ fn flood() {
         let driven = Box::pin(drive(model, console, news, inbox, None));
         tokio::select! {
             ended = driven => drop(ended),
-            () = tokio::time::sleep(FLOOD + Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(FLOOD_TIME + Duration::from_secs(1)) => {}
         }
     };
     local.block_on(&runtime, ended);
     let (waits, most) = typist.join().unwrap();
     let fed = feeder.join().unwrap();
-    let rate = fed / usize::try_from(FLOOD.as_secs()).unwrap();
+    let rate = fed / usize::try_from(FLOOD_TIME.as_secs()).unwrap();
     row(&format!("key to frame at {rate} lines/s of {TASKS} agents"), waits, None);
     println!("{:<44} {:>6} MiB", "resident memory in that flood, 10,000 agents", most / 1_048_576);
 }

@@ -48,7 +48,7 @@ use sloth_runner::{
     },
     sys::socket::parse_address,
     trust::token::Token,
-    tui::output::maker::LineMaker,
+    tui::output::maker::LineParser,
     wire::{convert::Carried, login::LoginString, proto},
 };
 
@@ -73,7 +73,7 @@ pub(crate) const BODIES: [Body; 6] = [
 ];
 
 /// Checks that the content of a message is the same after it was encoded and decoded again.
-fn settles<D>(bytes: &[u8])
+fn round_trips<D>(bytes: &[u8])
 where
     D: Carried + Clone + PartialEq + Debug,
 {
@@ -84,76 +84,76 @@ where
 }
 
 /// Checks that a message that is only received is decoded without a panic.
-fn comes_in<D: Carried>(bytes: &[u8]) {
+fn decodes<D: Carried>(bytes: &[u8]) {
     let _ = D::Message::decode(bytes).map(D::from_message);
 }
 
 /// One check for each message with content of the domain.
 const CARRIED: [fn(&[u8]); 63] = [
-    settles::<Command>,
-    settles::<Outcome>,
-    settles::<Plan>,
-    settles::<Selection>,
-    settles::<JobOptions>,
-    settles::<JobReference>,
-    settles::<Facts>,
-    settles::<Gate>,
-    settles::<KillProof>,
-    settles::<Drain>,
-    settles::<Frame>,
-    settles::<Job>,
-    settles::<Task>,
-    settles::<AgentView>,
-    settles::<HeldTask>,
-    settles::<Terms>,
-    settles::<ShownKey>,
-    settles::<ApproveAgent>,
-    settles::<Approved>,
-    settles::<AttachRequest>,
-    settles::<AttachResponse>,
-    settles::<CancelJob>,
-    settles::<Cancelled>,
-    settles::<CreateToken>,
-    settles::<CreatedToken>,
-    settles::<DeleteAgent>,
-    settles::<DeleteJob>,
-    settles::<DrainAgents>,
-    settles::<Drained>,
-    settles::<Enroll>,
-    settles::<EnrollAnswer>,
-    settles::<FleetChange>,
-    settles::<FollowJob>,
-    settles::<GroupDigest>,
-    settles::<InputProgress>,
-    settles::<InputRequest>,
-    settles::<InviteOperator>,
-    settles::<Invited>,
-    settles::<JobDigest>,
-    settles::<JobEvent>,
-    settles::<JobsChange>,
-    settles::<LabelAgents>,
-    settles::<Labelled>,
-    settles::<ListAgents>,
-    settles::<ListJobs>,
-    settles::<LogIn>,
-    settles::<LogInAnswer>,
-    settles::<MasterStatus>,
-    settles::<OperatorView>,
-    settles::<Promoted>,
-    settles::<Proposal>,
-    settles::<RejectAgents>,
-    settles::<RerunJob>,
-    settles::<SignalTask>,
-    settles::<Signalled>,
-    settles::<StartJob>,
-    settles::<StopAgent>,
-    settles::<StoppedJob>,
-    settles::<ToAgent>,
-    settles::<TokenView>,
-    settles::<WatchAgents>,
-    settles::<WatchJob>,
+    round_trips::<Command>,
+    round_trips::<Outcome>,
+    round_trips::<Plan>,
+    round_trips::<Selection>,
+    round_trips::<JobOptions>,
+    round_trips::<JobReference>,
+    round_trips::<Facts>,
+    round_trips::<Gate>,
+    round_trips::<KillProof>,
+    round_trips::<Drain>,
+    round_trips::<Frame>,
+    round_trips::<Job>,
+    round_trips::<Task>,
+    round_trips::<AgentView>,
+    round_trips::<HeldTask>,
+    round_trips::<Terms>,
+    round_trips::<ShownKey>,
+    round_trips::<ApproveAgent>,
+    round_trips::<Approved>,
+    round_trips::<AttachRequest>,
+    round_trips::<AttachResponse>,
+    round_trips::<CancelJob>,
+    round_trips::<Cancelled>,
+    round_trips::<CreateToken>,
+    round_trips::<CreatedToken>,
+    round_trips::<DeleteAgent>,
+    round_trips::<DeleteJob>,
+    round_trips::<DrainAgents>,
+    round_trips::<Drained>,
+    round_trips::<Enroll>,
+    round_trips::<EnrollAnswer>,
+    round_trips::<FleetChange>,
+    round_trips::<FollowJob>,
+    round_trips::<GroupDigest>,
+    round_trips::<InputProgress>,
+    round_trips::<InputRequest>,
+    round_trips::<InviteOperator>,
+    round_trips::<Invited>,
+    round_trips::<JobDigest>,
+    round_trips::<JobEvent>,
+    round_trips::<JobsChange>,
+    round_trips::<LabelAgents>,
+    round_trips::<Labelled>,
+    round_trips::<ListAgents>,
+    round_trips::<ListJobs>,
+    round_trips::<LogIn>,
+    round_trips::<LogInAnswer>,
+    round_trips::<MasterStatus>,
+    round_trips::<OperatorView>,
+    round_trips::<Promoted>,
+    round_trips::<Proposal>,
+    round_trips::<RejectAgents>,
+    round_trips::<RerunJob>,
+    round_trips::<SignalTask>,
+    round_trips::<Signalled>,
+    round_trips::<StartJob>,
+    round_trips::<StopAgent>,
+    round_trips::<StoppedJob>,
+    round_trips::<ToAgent>,
+    round_trips::<TokenView>,
+    round_trips::<WatchAgents>,
+    round_trips::<WatchJob>,
     // Invalid tasks of an inventory are counted, and not encoded again.
-    comes_in::<FromAgent>,
+    decodes::<FromAgent>,
 ];
 
 /// Conversions of the wire; the first byte selects one.
@@ -244,7 +244,7 @@ fn target_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Checks that a value that is displayed and parsed again is the same.
-fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
+fn displays_and_parses<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         let again = value.to_string().parse::<T>().ok();
         assert_eq!(again, Some(value), "from {text:?}");
@@ -254,18 +254,18 @@ fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
 /// Words that people and machines pass: names, job numbers, tokens, codes, addresses.
 pub(crate) fn words(data: &[u8]) {
     let Some(text) = text(data) else { return };
-    reads_back::<AgentName>(text);
-    reads_back::<LabelChange>(text);
-    reads_back::<Names>(text);
-    reads_back::<Network>(text);
-    reads_back::<Hosts>(text);
-    reads_back::<JobId>(text);
-    reads_back::<TaskId>(text);
-    reads_back::<JobReference>(text);
-    reads_back::<Token>(text);
-    reads_back::<Code>(text);
-    reads_back::<Fingerprint>(text);
-    reads_back::<LoginString>(text);
+    displays_and_parses::<AgentName>(text);
+    displays_and_parses::<LabelChange>(text);
+    displays_and_parses::<Names>(text);
+    displays_and_parses::<Network>(text);
+    displays_and_parses::<Hosts>(text);
+    displays_and_parses::<JobId>(text);
+    displays_and_parses::<TaskId>(text);
+    displays_and_parses::<JobReference>(text);
+    displays_and_parses::<Token>(text);
+    displays_and_parses::<Code>(text);
+    displays_and_parses::<Fingerprint>(text);
+    displays_and_parses::<LoginString>(text);
     let _ = text.parse::<Label>();
     let _ = parse_address(text, Some(1));
     let line: Line<100> = text.into();
@@ -308,7 +308,7 @@ pub(crate) fn frames(data: &[u8]) {
             }
         }
     }
-    let mut maker = LineMaker::new(Stream::Stdout);
+    let mut maker = LineParser::new(Stream::Stdout);
     let (first, second) = data.split_at(data.len() / 2);
     maker.feed(first, 0, 0, |_| {});
     maker.feed(second, first.len() as u64, 1, |_| {});
@@ -361,7 +361,7 @@ pub(crate) fn terminal(data: &[u8]) {
     if let Some(text) = text(data) {
         assert_harmless(&output::harmless(text));
         let json = serde_json::to_string(text).expect("a text");
-        let shown = output::harmless_json(&json);
+        let shown = output::sanitize_json(&json);
         assert!(!shown.chars().any(|sign| is_harmful(sign) && sign != '\n'));
         assert_eq!(serde_json::from_str::<String>(&shown).ok().as_deref(), Some(text), "it means the same");
     }

@@ -6,15 +6,15 @@ use std::fs;
 
 use serde_json::Value;
 
-use self::rig::{Printed, Rig, numbers};
+use self::rig::{Printed, TestCluster, numbers};
 
-fn drained(rig: &Rig, name: &str) {
+fn drained(rig: &TestCluster, name: &str) {
     assert_eq!(rig.run(&["agent", "drain", name]).status, 0);
 }
 
 #[test]
-fn who_was_asked_for_by_name_and_left_out_has_failed_and_is_asked_again() {
-    let mut rig = Rig::with_agents(&["web-1", "web-2"]);
+fn an_agent_that_was_named_and_left_out_has_failed_and_is_rerun() {
+    let mut rig = TestCluster::with_agents(&["web-1", "web-2"]);
     drained(&rig, "web-2");
     let directory = rig.path("out");
     let outdir = directory.to_str().unwrap();
@@ -48,8 +48,8 @@ fn who_was_asked_for_by_name_and_left_out_has_failed_and_is_asked_again() {
 }
 
 #[test]
-fn files_are_written_to_the_end_whatever_becomes_of_standard_output() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn output_files_are_complete_even_if_standard_output_fails() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let directory = rig.path("out");
     let mut program = rig.program();
     program.args(["run", "--outdir", directory.to_str().unwrap(), "web-[1-2]", "seq 1 50000; exit 3"]);
@@ -65,8 +65,8 @@ fn files_are_written_to_the_end_whatever_becomes_of_standard_output() {
 }
 
 #[test]
-fn what_there_is_not_is_said_to_be_not_there() {
-    let rig = Rig::with_agents(&["web-1"]);
+fn unknown_and_ended_jobs_get_clear_errors() {
+    let rig = TestCluster::with_agents(&["web-1"]);
     assert_eq!(rig.on("web-1", "true").status, 0);
     for command in ["cancel", "promote", "stop"] {
         let never = rig.run(&["job", command, "99999"]);
@@ -94,8 +94,8 @@ fn what_there_is_not_is_said_to_be_not_there() {
 }
 
 #[test]
-fn where_a_reader_goes_by_lines_an_object_is_one() {
-    let rig = Rig::with_agents(&["web-1"]);
+fn with_ndjson_each_object_is_one_line() {
+    let rig = TestCluster::with_agents(&["web-1"]);
     assert_eq!(rig.on("web-1", "true").status, 0);
     let commands: [&[&str]; 5] = [
         &["agent", "list"],
@@ -115,8 +115,8 @@ fn where_a_reader_goes_by_lines_an_object_is_one() {
 }
 
 #[test]
-fn what_is_missing_is_never_said_to_be_the_same() {
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+fn output_with_gaps_never_counts_as_identical() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     let groups = |flags: &[&str], command: &str| -> Vec<Value> {
         let flags = [&["run", "-b", "-o", "json"], flags, &["web-[1-3]", command]].concat();
         let shown: Value = serde_json::from_str(&rig.run(&flags).out).unwrap();

@@ -50,13 +50,13 @@ const PURE: [&str; 11] = [
 ];
 
 /// Code that writes to a terminal directly.
-const ROADS: [&str; 9] =
+const TERMINAL_WRITES: [&str; 9] =
     ["println!", "print!", "eprintln!", "eprint!", "dbg!", "stdout()", "stderr()", "/dev/tty", "/dev/stdout"];
 
 /// The files that may write to standard output and error: in this order, for messages, output of commands,
 /// the live region, the control center's frames, a daemon's report to the process that started it, and the
 /// log.
-const DOORS: [&str; 6] =
+const OUTPUT_FILES: [&str; 6] =
     ["cli/output.rs", "cli/stdio.rs", "cli/region.rs", "tui/terminal.rs", "sys/daemon.rs", "sys/logging.rs"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -129,7 +129,7 @@ fn imports_only_go_down() {
 }
 
 #[test]
-fn pure_files_touch_no_clock_no_io_and_no_tokio() {
+fn pure_files_use_no_clock_no_io_and_no_tokio() {
     for (file, code) in all() {
         let is_pure = PURE.iter().any(|start| file.starts_with(start));
         if is_pure {
@@ -172,7 +172,7 @@ fn a_generated_type_is_found_however_it_is_named() {
 }
 
 #[test]
-fn the_supervisor_knows_neither_tokio_nor_the_wire() {
+fn the_supervisor_uses_neither_tokio_nor_wire() {
     for (file, code) in all().into_iter().filter(|(file, _)| file.starts_with("agent/supervisor/")) {
         assert!(!code.contains("tokio") && !imported(&code).contains(&"wire"), "{file}");
     }
@@ -193,17 +193,17 @@ fn imports_are_read_as_they_are_written() {
 }
 
 #[test]
-fn nothing_reaches_a_terminal_but_through_a_door() {
+fn only_the_output_files_write_to_a_terminal() {
     for (name, code) in all() {
         // Test modules may print.
         let is_test = name.contains("tests") || name.ends_with("crashes.rs");
-        if is_test || DOORS.contains(&name.as_str()) {
+        if is_test || OUTPUT_FILES.contains(&name.as_str()) {
             continue;
         }
         // Names of other functions that end like one of these.
         let code = code.replace("Stdio::out()", "").replace("stdout_is_terminal()", "");
         let code = code.replace("stderr_is_terminal()", "");
-        for road in ROADS {
+        for road in TERMINAL_WRITES {
             let is_road = |at: usize| {
                 let before = code[..at].chars().next_back();
                 !before.is_some_and(|sign| sign.is_alphanumeric() || "_.".contains(sign))
@@ -215,7 +215,7 @@ fn nothing_reaches_a_terminal_but_through_a_door() {
 }
 
 #[test]
-fn all_that_is_said_is_made_harmless() {
+fn all_messages_are_sanitized() {
     let door = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/output.rs"));
     for write in ["write_all(", "writeln!("] {
         for (at, _) in door.match_indices(write) {

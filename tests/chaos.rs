@@ -28,7 +28,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rig::{Rig, numbers, until};
+use rig::{TestCluster, numbers, until};
 
 /// Number of faults in the suite.
 const FAULTS: u64 = 24;
@@ -36,8 +36,8 @@ const FAULTS: u64 = 24;
 const LINES: u32 = 3_000;
 /// Number of parts in which the lines are printed.
 const PARTS: u64 = 6;
-/// One job in [`FORGETTING`] destroys the memory of the agent or the master.
-const FORGETTING: u64 = 6;
+/// One job in [`JOBS_PER_MEMORY_LOSS`] destroys the memory of the agent or the master.
+const JOBS_PER_MEMORY_LOSS: u64 = 6;
 
 /// Whose memory is destroyed during a job, besides other faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Network {
 }
 
 struct Chaos {
-    rig: Rig,
+    rig: TestCluster,
     /// The file in which the current command writes the part that it has begun. Each command has its own,
     /// since a lost one continues.
     part: PathBuf,
@@ -140,7 +140,7 @@ struct Chaos {
 }
 
 impl Chaos {
-    fn agent(rig: &Rig, network: &Network, token: Option<&str>) -> Child {
+    fn agent(rig: &TestCluster, network: &Network, token: Option<&str>) -> Child {
         let command = rig.agent_command("a", &[]);
         let address = format!("127.0.0.1:{}", network.port);
         let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
@@ -154,7 +154,7 @@ impl Chaos {
         again.stdout(Stdio::null()).stderr(rig.log("agent-a.log")).spawn().unwrap()
     }
 
-    fn client(rig: &Rig, job: &str) -> Child {
+    fn client(rig: &TestCluster, job: &str) -> Child {
         let mut command = rig.program();
         command.args(["job", "attach", job]).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
@@ -199,7 +199,7 @@ impl Chaos {
         self.rig.file("hold", b"");
     }
 
-    fn forget(&mut self, whose: Forgotten) -> &'static str {
+    fn destroy_memory(&mut self, whose: Forgotten) -> &'static str {
         match whose {
             Forgotten::Nobodys => "nothing forgotten",
             Forgotten::Agents => {
@@ -218,7 +218,7 @@ impl Chaos {
     }
 
     /// Restarts the master with `--restored`, so that it starts commands again.
-    fn believe(&mut self) {
+    fn restart_as_restored(&mut self) {
         self.rig.kill_master();
         self.rig.start_master(&["--restored"]);
     }
@@ -275,7 +275,7 @@ impl Chaos {
             _ => {
                 let supervisor = self.rig.pid_in("a", "keeper.lock");
                 if rig::is_alive(supervisor) {
-                    Rig::kill(supervisor);
+                    TestCluster::kill(supervisor);
                 }
                 "supervisor"
             }
@@ -307,7 +307,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     };
     let (faults, seed) = (number("SLOTH_CHAOS_FAULTS", FAULTS), number("SLOTH_CHAOS_SEED", 1));
     println!("{faults} faults, seed {seed}");
-    let rig = Rig::new();
+    let rig = TestCluster::new();
     let network = Network::to(rig.port());
     let agent = Chaos::agent(&rig, &network, Some(&rig.token()));
     rig.wait_state("a", "active");
@@ -332,7 +332,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
             hold = chaos.rig.path("hold").display(),
             part = chaos.part.display()
         );
-        let forgotten = match chaos.dice.roll(2 * FORGETTING) {
+        let forgotten = match chaos.dice.roll(2 * JOBS_PER_MEMORY_LOSS) {
             0 => Forgotten::Agents,
             1 => Forgotten::Masters,
             _ => Forgotten::Nobodys,
@@ -351,7 +351,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         };
         for fault in 0..=count {
             if forgotten != Forgotten::Nobodys && fault == forgotten_after {
-                hit.push(chaos.forget(forgotten));
+                hit.push(chaos.destroy_memory(forgotten));
                 done += 1;
             }
             let parts = chaos.dice.roll(3);
@@ -390,7 +390,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
             Forgotten::Agents => {
                 until("a wiped agent takes commands", || chaos.rig.on("a", "true").status == 0);
             }
-            Forgotten::Masters => chaos.believe(),
+            Forgotten::Masters => chaos.restart_as_restored(),
         }
         chaos.rig.wait_state("a", "active");
     }

@@ -7,13 +7,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rig::{Rig, unix_seconds, until};
+use rig::{TestCluster, unix_seconds, until};
 
 const DAY: i64 = 86_400;
 
 #[test]
-fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
-    let mut rig = Rig::with_agents(&["a", "b"]);
+fn a_master_that_restarts_with_a_clock_set_back_extends_no_deadline() {
+    let mut rig = TestCluster::with_agents(&["a", "b"]);
     rig.kill_connector("b");
     let started = rig.path("started");
     let connector = Pid::from_raw(rig.pid_in("a", "agent.pid"));
@@ -24,7 +24,7 @@ fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
     rig.wait_task(&late, "dispatched");
 
     rig.kill_master();
-    let clock = rig.preloaded("other_clock.c");
+    let clock = rig.compile_preloaded("other_clock.c");
     rig.master_env = vec![("LD_PRELOAD", clock), ("SLOTH_CLOCK_SECONDS", (-DAY).to_string().into())];
     rig.start_master(&[]);
     // When this task, whose agent is offline, has expired, the time of the first one is over too.
@@ -43,8 +43,8 @@ fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
 
 #[test]
 fn an_agent_whose_clock_is_wrong_runs_commands_in_time() {
-    let mut rig = Rig::new();
-    let clock = rig.preloaded("other_clock.c");
+    let mut rig = TestCluster::new();
+    let clock = rig.compile_preloaded("other_clock.c");
     for (name, seconds) in [("behind", -DAY), ("ahead", DAY)] {
         let agent = rig
             .agent_command(name, &[])

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use rig::{Printed, Rig, numbers, until};
+use rig::{Printed, TestCluster, numbers, until};
 use serde_json::Value;
 
 /// Returns a file that accepts no data, like one on a full disk.
@@ -21,13 +21,13 @@ fn full() -> Stdio {
     File::options().write(true).open("/dev/full").unwrap().into()
 }
 
-fn into_full(rig: &Rig, arguments: &[&str]) -> Printed {
+fn into_full(rig: &TestCluster, arguments: &[&str]) -> Printed {
     rig.program().args(arguments).stdin(Stdio::null()).stdout(full()).output().unwrap().into()
 }
 
 #[test]
-fn output_that_is_not_taken_is_an_error_of_every_command() {
-    let rig = Rig::with_agents(&["a", "b"]);
+fn every_command_fails_when_its_output_cannot_be_written() {
+    let rig = TestCluster::with_agents(&["a", "b"]);
     assert_eq!(rig.on("a,b", "seq 1 3").status, 0);
     for line in [
         "agent list",
@@ -106,8 +106,8 @@ fn unread(reader: &io::PipeReader) -> u64 {
 }
 
 #[test]
-fn a_pipe_that_does_not_wait_is_waited_for() {
-    let rig = Rig::with_agents(&["a", "b"]);
+fn output_to_a_nonblocking_pipe_is_complete() {
+    let rig = TestCluster::with_agents(&["a", "b"]);
     for arguments in [
         &["run", "-o", "json", "a", "seq 1 100000"][..],
         &["run", "-b", "a,b", "seq 1 100000"],
@@ -126,8 +126,8 @@ fn a_pipe_that_does_not_wait_is_waited_for() {
 }
 
 #[test]
-fn a_directory_for_output_is_looked_at_before_anything_starts() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn the_output_directory_is_checked_before_anything_starts() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let marker = rig.path("marker");
     let command = format!("echo $SLOTH_AGENT >> {}", marker.display());
     let printed = rig.run(&["run", "--outdir", "/proc/nosuch", "web-[1-2]", &command]);
@@ -179,7 +179,7 @@ fn a_directory_for_output_is_looked_at_before_anything_starts() {
 
 /// Runs a job on two agents that prints the numbers to 200,000, of which 64 KiB are kept. The middle is
 /// missing, and the gap begins within a line.
-fn with_a_gap(rig: &Rig) -> String {
+fn with_a_gap(rig: &TestCluster) -> String {
     let job = rig.run(&["run", "-d", "--output-cap", "65540", "web-[1-2]", "seq 1 200000"]).out;
     let job = job.trim().to_owned();
     until("the job is over", || {
@@ -190,8 +190,8 @@ fn with_a_gap(rig: &Rig) -> String {
 }
 
 #[test]
-fn where_output_is_missing_no_line_is_made_up() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn a_gap_never_joins_two_lines() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let job = with_a_gap(&rig);
     let is_number = |line: &str| line.parse::<u32>().is_ok_and(|number| (1..=200_000).contains(&number));
     let whole = |lines: &[&str]| {
@@ -255,8 +255,8 @@ fn where_output_is_missing_no_line_is_made_up() {
 }
 
 #[test]
-fn a_last_line_without_an_end_comes_when_its_task_ends() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn an_unterminated_last_line_is_printed_when_its_task_ends() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let go = rig.path("go");
     let command = format!(
         "if [ $SLOTH_AGENT = web-1 ]; then printf 'result 42'; else while [ ! -e {} ]; do sleep 0.05; done; echo slow; fi",
@@ -291,8 +291,8 @@ fn a_last_line_without_an_end_comes_when_its_task_ends() {
 }
 
 #[test]
-fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_duration_of_zero_is_no_limit() {
+    let rig = TestCluster::with_agents(&["a"]);
     let config = rig.file("sloth-runner.toml", b"[run]\ntimeout = \"200ms\"\ngrace = \"100ms\"\n");
     let job = |words: &[&str]| -> Printed {
         rig.program().env("SLOTH_RUNNER_CONFIG", &config).args(words).output().unwrap().into()
@@ -324,8 +324,8 @@ fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
 }
 
 #[test]
-fn a_reader_that_is_gone_ends_every_format_alike() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn a_closed_pipe_ends_every_format_with_status_141() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     for format in [&[][..], &["-o", "ndjson"], &["-o", "json"], &["-b"], &["-b", "-o", "json"], &["-N"]] {
         for target in ["web-1", "web-[1-2]"] {
             // The reader closes the pipe before the command prints anything.
@@ -350,8 +350,8 @@ fn a_reader_that_is_gone_ends_every_format_alike() {
 }
 
 #[test]
-fn what_continues_in_the_background_and_holds_the_output_is_said() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn background_processes_that_hold_the_output_are_reported() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let printed = rig.on("web-1", "echo started; (sleep 4; echo late) &");
     assert_eq!((printed.status, printed.out.as_str()), (0, "started\n"));
     assert!(printed.err.contains("exited 0, 2 background processes continue"), "{printed:?}");
@@ -368,8 +368,8 @@ fn what_continues_in_the_background_and_holds_the_output_is_said() {
 }
 
 #[test]
-fn groups_name_whose_errors_are_where_they_go_elsewhere() {
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+fn grouped_output_names_the_agents_of_errors() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     let command = "echo same; [ $SLOTH_AGENT != web-2 ] || printf 'disk\\nfull' >&2";
     let printed = rig.run(&["run", "-b", "web-[1-3]", command]);
     assert_eq!(printed.err, "web-2: disk\nweb-2: full\n");
@@ -384,13 +384,13 @@ fn groups_name_whose_errors_are_where_they_go_elsewhere() {
     assert_eq!(rig.run(&["run", "web-1", "--", "-n"]).status, 127);
 }
 
-fn draining(rig: &Rig, name: &str) {
+fn draining(rig: &TestCluster, name: &str) {
     assert_eq!(rig.run(&["agent", "drain", name, "--reason", "disk swap"]).status, 0);
 }
 
 #[test]
-fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+fn agents_that_are_left_out_are_reported_in_every_format() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     draining(&rig, "web-3");
     let said = "left out: web-3 (draining, by local:root: disk swap)\n";
     // An agent that is spelled out, alone or in a range, was named. An agent that only matches was not.
@@ -432,8 +432,8 @@ fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
 }
 
 #[test]
-fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+fn without_a_terminal_only_failures_are_reported() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     for flags in [&[][..], &["-b"], &["-N"]] {
         let job = |command: &str| rig.run(&[&["run"], flags, &["web-[1-3]", command]].concat());
         let well = job("echo well");
@@ -462,8 +462,8 @@ fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
 }
 
 #[test]
-fn what_was_told_is_true_for_the_next_command() {
-    let mut rig = Rig::new();
+fn a_reported_end_is_visible_to_the_next_command() {
+    let mut rig = TestCluster::new();
     rig.simulate("sim[01-40]", 40, "");
     let json = |words: &[&str]| -> Value { serde_json::from_str(&rig.run(words).out).unwrap() };
     for _ in 0..12 {

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 use sloth_runner::{
     trust::{
         access::Caller,
@@ -40,14 +40,14 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes};
 
 /// Starts an agent in the background, and returns the output of the command.
-fn start(rig: &Rig, name: &str, master: &str) -> Output {
+fn start(rig: &TestCluster, name: &str, master: &str) -> Output {
     let mut command = rig.program();
     command.args(["agent", "start", "--name", name, "--master", master, "--daemon", "--data-dir"]);
     let output = command.arg(rig.agent_dir(name)).stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     output.unwrap()
 }
 
-fn stop(rig: &Rig, name: &str) {
+fn stop(rig: &TestCluster, name: &str) {
     let stopped = rig.program().args(["agent", "stop", "--data-dir"]).arg(rig.agent_dir(name)).output();
     assert!(stopped.unwrap().status.success());
 }
@@ -59,15 +59,15 @@ fn code_in(said: &str) -> String {
 }
 
 /// Returns the contents of an agent's log.
-fn log_of(rig: &Rig, name: &str) -> String {
+fn log_of(rig: &TestCluster, name: &str) -> String {
     let directory = rig.agent_dir(name).join("log");
     let files = fs::read_dir(directory).into_iter().flatten().flatten();
     files.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
 }
 
 #[test]
-fn an_agent_that_nobody_has_introduced_is_let_in_by_its_code() {
-    let rig = Rig::new();
+fn an_agent_without_prior_trust_is_enrolled_by_its_code() {
+    let rig = TestCluster::new();
     let started = start(&rig, "web-1", &rig.address());
     let said = String::from_utf8_lossy(&started.stdout).into_owned();
     assert!(started.status.success() && said.contains("web-1 is pending"), "{started:?}");
@@ -97,8 +97,8 @@ fn an_agent_that_nobody_has_introduced_is_let_in_by_its_code() {
 }
 
 #[test]
-fn an_agent_that_is_told_the_cas_fingerprint_needs_no_code() {
-    let rig = Rig::new();
+fn an_agent_with_the_cas_fingerprint_needs_no_code() {
+    let rig = TestCluster::new();
     let status: serde_json::Value =
         serde_json::from_str(&rig.run(&["master", "status", "-o", "json"]).out).unwrap();
     let fingerprint = status["ca_fingerprint"].as_str().unwrap().to_owned();
@@ -118,8 +118,8 @@ fn an_agent_that_is_told_the_cas_fingerprint_needs_no_code() {
 }
 
 #[test]
-fn a_false_master_that_approves_by_itself_is_not_believed() {
-    let rig = Rig::with_master(&["--enroll", "any"]);
+fn a_false_master_that_approves_without_the_code_is_not_trusted() {
+    let rig = TestCluster::with_master(&["--enroll", "any"]);
     let started = start(&rig, "web-1", &rig.address());
     let said = String::from_utf8_lossy(&started.stdout).into_owned();
     assert!(said.contains("without its one-time code"), "{said}");
@@ -200,8 +200,8 @@ async fn deceive(listener: tokio::net::TcpListener, relay: Relay) {
 }
 
 #[test]
-fn a_false_master_that_passes_everything_on_gets_nothing_by_it() {
-    let rig = Rig::new();
+fn a_false_master_that_relays_the_enrollment_gains_nothing() {
+    let rig = TestCluster::new();
     let directory = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::load_or_create(directory.path()).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -16,7 +16,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rig::{Rig, numbers, until};
+use rig::{TestCluster, numbers, until};
 use sloth_runner::{
     agent::{emergency::takes_nothing, layout::Layout},
     domain::ids::TaskId,
@@ -48,7 +48,7 @@ impl Drop for Volume {
 }
 
 /// Moves the master to a small volume that is half full. Returns the volume, and the file that fills it.
-fn on_a_small_volume(rig: &mut Rig) -> Option<(Volume, PathBuf)> {
+fn on_a_small_volume(rig: &mut TestCluster) -> Option<(Volume, PathBuf)> {
     rig.kill_master();
     let data = rig.master_dir();
     let kept = rig.path("kept");
@@ -65,8 +65,8 @@ fn on_a_small_volume(rig: &mut Rig) -> Option<(Volume, PathBuf)> {
 }
 
 #[test]
-fn who_waits_for_a_full_master_is_told_and_can_leave() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_client_that_waits_for_a_full_master_is_notified_and_can_be_interrupted() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
     let said = rig.path("said.log");
     let mut client = rig
@@ -98,10 +98,10 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
 }
 
 #[test]
-fn a_full_master_says_so_and_continues_where_it_stopped() {
-    let mut rig = Rig::with_agents(&["a", "b"]);
+fn a_full_master_reports_it_and_continues_where_it_stopped() {
+    let mut rig = TestCluster::with_agents(&["a", "b"]);
     let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
-    let job = rig.detached("a", "seq 1 3000000; exit 5");
+    let job = rig.start_detached("a", "seq 1 3000000; exit 5");
     until("the task says what it waits for", || {
         rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("cannot write its output"))
     });
@@ -115,9 +115,9 @@ fn a_full_master_says_so_and_continues_where_it_stopped() {
 }
 
 #[test]
-fn no_job_begins_on_a_volume_that_is_nearly_full() {
-    let mut rig = Rig::with_agents(&["a"]);
-    let job = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.1; done");
+fn no_job_begins_above_the_disk_cap() {
+    let mut rig = TestCluster::with_agents(&["a"]);
+    let job = rig.start_detached("a", "until [ -e /nowhere ]; do sleep 0.1; done");
     rig.wait_task(&job, "running");
     rig.kill_master();
     rig.start_master(&["--disk-cap", "1"]);
@@ -128,7 +128,7 @@ fn no_job_begins_on_a_volume_that_is_nearly_full() {
 
 #[test]
 fn a_full_agent_holds_its_command_back_and_loses_nothing() {
-    let mut rig = Rig::with_agents(&["b"]);
+    let mut rig = TestCluster::with_agents(&["b"]);
     // The filler leaves space for one segment before the volume is 90 % full.
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     fs::write(rig.agent_dir("a").join("filler"), vec![0; 7 * 1024 * 1024]).unwrap();
@@ -136,7 +136,7 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
     rig.wait_state("a", "active");
     let gate = rig.path("gate");
     let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 3000000; exit 6", gate.display());
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_master();
     rig.file("gate", b"");
@@ -157,14 +157,14 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_full_agent_says_so_runs_what_is_new_in_memory_and_continues_where_it_stopped() {
-    let mut rig = Rig::with_agents(&["b"]);
+fn a_full_agent_runs_new_commands_in_memory_and_continues_where_it_stopped() {
+    let mut rig = TestCluster::with_agents(&["b"]);
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     rig.start_agent("a", &[]);
     rig.wait_state("a", "active");
     let gate = rig.path("gate");
     let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 300000; exit 8", gate.display());
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     until("shims are ready and done with the disk", || {
         let mut tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
@@ -180,7 +180,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_continues_where_it_stoppe
     // New commands run in memory, so that an operator can inspect the disk and free space.
     let printed = rig.on("a", "seq 1 20000; exit 3");
     assert!(printed.status == 3 && printed.out == numbers(20_000), "{}", printed.err);
-    let long = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.05; done");
+    let long = rig.start_detached("a", "until [ -e /nowhere ]; do sleep 0.05; done");
     rig.wait_task(&long, "running");
     rig.kill_connector("a");
     rig.restart_agent("a");
@@ -199,7 +199,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_continues_where_it_stoppe
 
 #[test]
 fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
-    let mut rig = Rig::new();
+    let mut rig = TestCluster::new();
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     rig.start_agent("a", &[]);
     rig.wait_state("a", "active");
@@ -208,7 +208,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     let remount = |flags| mount(None::<&str>, &path, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
     // A remount is refused while files are open for writing, unlike the failure of a disk.
     rig.kill_connector("a");
-    Rig::kill(rig.pid_in("a", "keeper.lock"));
+    TestCluster::kill(rig.pid_in("a", "keeper.lock"));
     until("nothing writes", || remount(MsFlags::MS_RDONLY).is_ok());
     rig.restart_agent("a");
     rig.wait_state("a", "active");
@@ -216,7 +216,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
         let printed = rig.on("a", "echo during; exit 4");
         assert_eq!((printed.status, printed.out.as_str()), (4, "during\n"), "{}", printed.err);
     }
-    let job = rig.detached("a", "sleep 1; echo long; exit 5");
+    let job = rig.start_detached("a", "sleep 1; echo long; exit 5");
     rig.wait_task(&job, "running");
     rig.kill_connector("a");
     // A task that was never started can be cancelled, which the agent records.
@@ -246,8 +246,8 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
 }
 
 /// Makes the master's syncs of files with this prefix fail while the returned file exists.
-fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
-    let library = rig.preloaded("failing_disk.c");
+fn failing_syncs(rig: &mut TestCluster, files: &str) -> PathBuf {
+    let library = rig.compile_preloaded("failing_disk.c");
     let failing = rig.path("failing");
     rig.kill_master();
     rig.master_env = vec![
@@ -260,8 +260,8 @@ fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
 }
 
 #[test]
-fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
-    let mut rig = Rig::with_agents(&["a", "b"]);
+fn output_that_the_master_cannot_sync_stays_on_the_agent_and_is_reported() {
+    let mut rig = TestCluster::with_agents(&["a", "b"]);
     let failing = failing_syncs(&mut rig, "jobs");
     rig.wait_state("a", "active");
     rig.wait_state("b", "active");
@@ -272,14 +272,14 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
         gate.display()
     );
     // The log stays open as long as one of the two tasks runs.
-    let job = rig.detached("a,b", &command);
+    let job = rig.start_detached("a,b", &command);
     until("the task says what its output waits for", || {
         rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("disk does not take its output"))
     });
     fs::write(rig.path("gate.a"), "").unwrap();
     let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 4, "its end is told all the same");
-    let spools = |rig: &Rig| {
+    let spools = |rig: &TestCluster| {
         let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
         tasks.filter(|entry| entry.path().join("spool").exists()).count()
     };
@@ -311,8 +311,8 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
 }
 
 #[test]
-fn nothing_is_started_that_is_not_on_the_masters_disk() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_job_starts_only_when_it_is_on_the_masters_disk() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let failing = failing_syncs(&mut rig, "sloth-runner.db");
     rig.wait_state("a", "active");
     let marks = rig.path("marks");
@@ -340,8 +340,8 @@ fn nothing_is_started_that_is_not_on_the_masters_disk() {
 }
 
 #[test]
-fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn an_outcome_that_the_master_cannot_store_stays_on_the_agent() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let failing = failing_syncs(&mut rig, "sloth-runner.db");
     rig.wait_state("a", "active");
     let (gate, printed) = (rig.path("gate"), rig.path("printed"));
@@ -350,7 +350,7 @@ fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
         gate.display(),
         printed.display()
     );
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     fs::write(&failing, "").unwrap();
     fs::write(&gate, "").unwrap();
@@ -384,13 +384,13 @@ fn fill(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_master_and_an_agent_start_with_a_full_disk_and_report_it() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     assert_eq!(rig.on("a", "true").status, 0);
     rig.kill_master();
     rig.kill_connector("a");
     let supervisor = rig.pid_in("a", "keeper.lock");
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     let mut volumes = Vec::new();
     for directory in [rig.master_dir(), rig.agent_dir("a")] {
         let kept = rig.path("kept");

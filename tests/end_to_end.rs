@@ -11,11 +11,11 @@ use std::{
     thread,
 };
 
-use rig::{Rig, long, numbers, processes_with, until};
+use rig::{TestCluster, long, numbers, processes_with, until};
 
 #[test]
-fn output_and_status_come_back_as_the_command_gave_them() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn output_and_status_are_those_of_the_command() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let printed = rig.on("web-1", "echo out; echo err >&2; exit 3");
     assert_eq!((printed.status, printed.out.as_str()), (3, "out\n"));
     assert!(printed.err.starts_with("err\n✗ web-1 exited 3 in "), "{printed:?}");
@@ -37,8 +37,8 @@ fn output_and_status_come_back_as_the_command_gave_them() {
 }
 
 #[test]
-fn targets_are_previewed_as_they_run() {
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3", "db-1"]);
+fn agent_list_previews_the_targets_of_run() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3", "db-1"]);
     let printed = rig.run(&["agent", "label", "web-[1-3]", "role=web"]);
     assert_eq!(printed.out, "labels of 3 agents are set: web-[1-3]\n", "{printed:?}");
     let preview = rig.run(&["agent", "list", "@role:web!web-3,db-1"]);
@@ -61,8 +61,8 @@ fn targets_are_previewed_as_they_run() {
 }
 
 #[test]
-fn every_byte_arrives_in_both_directions_of_trouble() {
-    let rig = Rig::with_agents(&["a"]);
+fn every_byte_of_large_and_binary_output_arrives() {
+    let rig = TestCluster::with_agents(&["a"]);
     let random: Vec<u8> = (0..40_000_000u64)
         .map(|n| u8::try_from((n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) & 0xff).unwrap())
         .collect();
@@ -82,7 +82,7 @@ fn every_byte_arrives_in_both_directions_of_trouble() {
 
 #[test]
 fn short_commands_lose_nothing() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let numbers = numbers(2000);
     for _ in 0..60 {
         assert_eq!(rig.on("a", "echo hello").out, "hello\n");
@@ -92,7 +92,7 @@ fn short_commands_lose_nothing() {
 
 #[test]
 fn a_command_has_a_clean_environment() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let printed = rig.on("a", "env | cut -d= -f1 | sort | tr '\\n' ' '; umask; wc -c");
     assert!(!printed.out.contains("TOKEN") && !printed.out.contains("SLOTH_RUNNER"), "{}", printed.out);
     for name in ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SLOTH_JOB_ID", "SLOTH_TASK_ID", "USER"] {
@@ -104,8 +104,8 @@ fn a_command_has_a_clean_environment() {
 }
 
 #[test]
-fn a_command_inherits_nothing_from_whoever_started_its_agent() {
-    let mut rig = Rig::new();
+fn a_command_inherits_no_descriptors_of_the_agents_parent() {
+    let mut rig = TestCluster::new();
     let token = rig.token();
     // A shell that leaves two descriptors open for the agent.
     let mut shell = std::process::Command::new("bash");
@@ -125,8 +125,8 @@ fn a_command_inherits_nothing_from_whoever_started_its_agent() {
 }
 
 #[test]
-fn cancelling_leaves_nothing_and_proves_it() {
-    let rig = Rig::with_agents(&["a"]);
+fn cancelling_ends_all_processes_and_reports_their_count() {
+    let rig = TestCluster::with_agents(&["a"]);
     let (one, two) = (&long(), &long());
     let mut client = rig
         .program()
@@ -146,7 +146,7 @@ fn cancelling_leaves_nothing_and_proves_it() {
 
 #[test]
 fn timeouts_end_the_tree_and_background_children_live_on() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let sleeps = long();
     let printed = rig.run(&["run", "--timeout", "300ms", "a", &format!("sleep {sleeps} & sleep {sleeps}")]);
     assert_eq!(printed.status, 124);
@@ -162,12 +162,12 @@ fn timeouts_end_the_tree_and_background_children_live_on() {
     assert_eq!(printed.status, 0);
     let sleeping = processes_with(&sleeps);
     assert_eq!(sleeping.len(), 1, "a background child lives on");
-    Rig::kill(sleeping[0]);
+    TestCluster::kill(sleeping[0]);
 }
 
 #[test]
 fn a_signal_of_any_kind_ends_a_command() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     for (signal, status) in [(9, 137), (34, 162), (64, 192)] {
         assert_eq!(rig.on("a", &format!("kill -{signal} $$")).status, status);
         // A signal to another process than the command itself does not end it.
@@ -178,8 +178,8 @@ fn a_signal_of_any_kind_ends_a_command() {
 }
 
 #[test]
-fn a_client_may_go_away_and_come_back() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_client_can_detach_and_attach_again_at_an_offset() {
+    let rig = TestCluster::with_agents(&["a"]);
     let gate = rig.path("gate");
     let command = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo two", gate.display());
     let mut client = rig.program().args(["run", "a", &command]).stdout(Stdio::piped()).spawn().unwrap();
@@ -197,8 +197,8 @@ fn a_client_may_go_away_and_come_back() {
 }
 
 #[test]
-fn a_closed_pipe_cancels_one_agent() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_closed_pipe_cancels_a_job_on_one_agent() {
+    let rig = TestCluster::with_agents(&["a"]);
     let mut client = rig.program().args(["run", "a", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut some = [0; 100];
     client.stdout.take().unwrap().read_exact(&mut some).unwrap();
@@ -208,7 +208,7 @@ fn a_closed_pipe_cancels_one_agent() {
 
 #[test]
 fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     // Much more than fits into a pipe, and less than the command may be ahead of its reader.
     let mut client = rig
         .program()
@@ -227,8 +227,8 @@ fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
 }
 
 #[test]
-fn a_job_whose_beginning_was_not_answered_begins_once() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_start_request_without_an_answer_starts_the_job_once() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let marks = rig.path("marks");
     let master = nix::unistd::Pid::from_raw(rig.master_pid());
     nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGSTOP).unwrap();
@@ -253,8 +253,8 @@ fn a_job_whose_beginning_was_not_answered_begins_once() {
 }
 
 #[test]
-fn agents_behind_nothing_use_the_tunnel_and_the_list_says_why() {
-    let mut rig = Rig::with_agents(&["plain"]);
+fn the_list_shows_each_agents_link_and_why() {
+    let mut rig = TestCluster::with_agents(&["plain"]);
     assert_eq!(rig.agent("plain").unwrap()["link"], "tunnel");
     let port = free_port();
     rig.start_agent("direct", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
@@ -309,7 +309,7 @@ fn forwarder(to: u16) -> (u16, std::sync::mpsc::Sender<()>) {
 
 #[test]
 fn a_job_survives_the_end_of_its_direct_link() {
-    let mut rig = Rig::new();
+    let mut rig = TestCluster::new();
     let port = free_port();
     let (reported, cut) = forwarder(port);
     let flags = ["--port", &port.to_string(), "--bind-address", "127.0.0.1"];
@@ -318,7 +318,7 @@ fn a_job_survives_the_end_of_its_direct_link() {
     until("a direct link", || rig.agent("box").is_some_and(|agent| agent["link"] == "direct"));
     let gate = rig.path("gate");
     let command = format!("seq 1 500; until [ -e {} ]; do sleep 0.05; done; seq 501 1000", gate.display());
-    let job = rig.detached("box", &command);
+    let job = rig.start_detached("box", &command);
     rig.wait_task(&job, "running");
     cut.send(()).unwrap();
     until("the tunnel", || rig.agent("box").is_some_and(|agent| agent["link"] == "tunnel"));
@@ -328,9 +328,9 @@ fn a_job_survives_the_end_of_its_direct_link() {
 }
 
 #[test]
-fn eight_floods_starve_neither_a_neighbour_nor_the_session() {
-    let rig = Rig::with_agents(&["a"]);
-    let floods: Vec<_> = (0..8).map(|_| rig.detached("a", "exec yes")).collect();
+fn eight_floods_starve_neither_another_task_nor_the_session() {
+    let rig = TestCluster::with_agents(&["a"]);
+    let floods: Vec<_> = (0..8).map(|_| rig.start_detached("a", "exec yes")).collect();
     for flood in &floods {
         rig.wait_task(flood, "running");
     }
@@ -347,7 +347,7 @@ fn eight_floods_starve_neither_a_neighbour_nor_the_session() {
 
 #[test]
 fn bad_input_gets_a_clear_answer_and_the_right_status() {
-    let rig = Rig::with_agents(&["web-1"]);
+    let rig = TestCluster::with_agents(&["web-1"]);
     let long = "x".repeat(120_000);
     let table: [(&[&str], i32, &str); 13] = [
         (&["run", "wbe-1", "true"], 125, "did you mean web-1?"),
@@ -382,8 +382,8 @@ fn bad_input_gets_a_clear_answer_and_the_right_status() {
 }
 
 #[test]
-fn daemons_say_why_they_cannot_start() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn daemons_report_why_they_cannot_start() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let second = rig
         .program()
         .args(["master", "--port", "0", "--daemon", "--data-dir"])
@@ -438,8 +438,8 @@ fn daemons_say_why_they_cannot_start() {
 }
 
 #[test]
-fn garbage_on_the_port_hurts_nobody() {
-    let rig = Rig::with_agents(&["a"]);
+fn garbage_on_the_port_does_not_affect_agents() {
+    let rig = TestCluster::with_agents(&["a"]);
     for bytes in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 100], &[0x16, 3, 1, 255, 255, 0, 0]] {
         let mut connection = TcpStream::connect(("127.0.0.1", rig.port())).unwrap();
         let _ = connection.write_all(bytes);
@@ -457,14 +457,14 @@ fn garbage_on_the_port_hurts_nobody() {
 }
 
 #[test]
-fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
+fn metrics_are_served_only_with_the_metrics_flag() {
     use std::{
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
     };
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (masters, agents) = (free(), free());
-    let mut rig = Rig::with_master(&["--metrics", &masters.to_string()]);
+    let mut rig = TestCluster::with_master(&["--metrics", &masters.to_string()]);
     rig.start_agent("a", &["--metrics", &format!("127.0.0.1:{agents}")]);
     rig.wait_state("a", "active");
     let get = |port: u16, path: &str| {
@@ -482,7 +482,7 @@ fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
         assert!(of_master.contains(line), "{line}\n{of_master}");
     }
     assert!(of_master.trim_end().ends_with("# EOF"), "{of_master}");
-    let job = rig.detached("a", "sleep 600");
+    let job = rig.start_detached("a", "sleep 600");
     rig.wait_task(&job, "running");
     let of_agent = get(agents, "/metrics");
     for line in ["sloth_runner_agent_connected 1", "sloth_runner_agent_tasks_running 1"] {

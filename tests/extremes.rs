@@ -19,7 +19,7 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use dice::Dice;
 use http::Request;
-use peers::{Junction, Rogue, log_in_as, methods, stolen};
+use peers::{Proxy, RogueAgent, create_operator, methods, stolen};
 use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint},
@@ -28,7 +28,7 @@ use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
     field_descriptor_proto::{Label, Type},
 };
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 use sloth_runner::{
     domain::ids::JobId,
     trust::{
@@ -57,13 +57,13 @@ fn add(types: &mut BTreeMap<String, DescriptorProto>, prefix: &str, message: &De
 }
 
 /// Generates messages of the compiled proto files.
-struct Maker {
+struct MessageGenerator {
     types: BTreeMap<String, DescriptorProto>,
     inputs: BTreeMap<String, String>,
     dice: Dice,
 }
 
-impl Maker {
+impl MessageGenerator {
     fn new(seed: u64) -> Self {
         let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
         let (mut types, mut inputs) = (BTreeMap::new(), BTreeMap::new());
@@ -124,7 +124,7 @@ impl Maker {
 
     /// Returns a message of this type in which all fields are extreme, or only one.
     fn extreme(&mut self, name: &str) -> Vec<u8> {
-        let base = sensible(name, self.dice.roll(u64::MAX));
+        let base = valid_message(name, self.dice.roll(u64::MAX));
         if base.is_empty() || self.dice.roll(3) == 0 {
             return self.message(name, 0);
         }
@@ -196,7 +196,7 @@ impl Maker {
 }
 
 /// Returns a valid message of this type; empty if no harmless one is known.
-fn sensible(name: &str, number: u64) -> Vec<u8> {
+fn valid_message(name: &str, number: u64) -> Vec<u8> {
     let job_id: Bytes = JobId::from_parts(number % 1_000_000, number.into()).to_bytes().to_vec().into();
     let command = Some(proto::Command { words: vec!["true".into()] });
     let last =
@@ -309,7 +309,7 @@ async fn send(channel: Channel, method: &str, message: &[u8]) -> Option<Code> {
 }
 
 /// Checks that honest operators and agents are still served.
-fn others_work(rig: &Rig) {
+fn expect_others_served(rig: &TestCluster) {
     let printed = rig.run(&["run", "honest", "echo works"]);
     assert_eq!((printed.status, printed.out.as_str()), (0, "works\n"), "{printed:?}");
 }
@@ -319,15 +319,15 @@ const NO_LIMITS: [&str; 6] =
     ["--max-call-rate", "1000000", "--max-frame-rate", "1000000", "--max-pending-changes", "100000"];
 
 #[test]
-fn whatever_a_client_sends_the_master_continues() {
-    let mut rig = Rig::with_master(&NO_LIMITS);
+fn extreme_messages_of_clients_do_not_stop_the_master() {
+    let mut rig = TestCluster::with_master(&NO_LIMITS);
     rig.start_agent("honest", &[]);
     rig.wait_state("honest", "active");
     let pid = rig.master_pid();
-    let own = log_in_as(&rig, "eve", "admin");
+    let own = create_operator(&rig, "eve", "admin");
     let ca = Trust::Pinned(own.chain[1].clone());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut maker = Maker::new(7);
+    let mut maker = MessageGenerator::new(7);
     let (mut sent, mut refused) = (0, 0);
     for method in methods() {
         let Some(input) = maker.inputs.get(&method).cloned() else { panic!("{method} has no input") };
@@ -350,7 +350,7 @@ fn whatever_a_client_sends_the_master_continues() {
         });
         sent += messages();
         refused += calls;
-        others_work(&rig);
+        expect_others_served(&rig);
     }
     println!("{sent} messages to {} methods, {refused} refused at once", methods().len());
     assert_eq!(rig.master_pid(), pid, "the same process");
@@ -358,8 +358,8 @@ fn whatever_a_client_sends_the_master_continues() {
 }
 
 #[test]
-fn whatever_an_agent_says_the_master_continues() {
-    let mut rig = Rig::with_master(&NO_LIMITS);
+fn extreme_messages_of_an_agent_do_not_stop_the_master() {
+    let mut rig = TestCluster::with_master(&NO_LIMITS);
     rig.start_agent("honest", &[]);
     rig.wait_state("honest", "active");
     let identity = stolen(&mut rig, "stolen");
@@ -370,7 +370,7 @@ fn whatever_an_agent_says_the_master_continues() {
     let says = {
         let (seed, said, sessions) = (Arc::clone(&seed), Arc::clone(&said), Arc::clone(&sessions));
         move || {
-            let mut maker = Maker::new(seed.fetch_add(1, Ordering::SeqCst));
+            let mut maker = MessageGenerator::new(seed.fetch_add(1, Ordering::SeqCst));
             let turn = sessions.fetch_add(1, Ordering::SeqCst);
             let honest = proto::Hello {
                 protocol: Some(PROTOCOL.into()),
@@ -391,7 +391,7 @@ fn whatever_an_agent_says_the_master_continues() {
     let answers = {
         let said = Arc::clone(&said);
         move |_: proto::Open| {
-            let mut maker = Maker::new(seed.fetch_add(1, Ordering::SeqCst));
+            let mut maker = MessageGenerator::new(seed.fetch_add(1, Ordering::SeqCst));
             let kinds: Vec<attach_response::Kind> = (0..20)
                 .filter_map(|_| {
                     let message = maker.extreme(".sloth.v2.AttachResponse");
@@ -402,26 +402,26 @@ fn whatever_an_agent_says_the_master_continues() {
             kinds
         }
     };
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
-    let loose = rogue.set_loose(&rig, identity);
+    let rogue = RogueAgent { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
+    let loose = rogue.dial_repeatedly(&rig, identity);
     let enough = 10 * messages();
     until("enough was said", || {
         let _ = rig.run(&["run", "--detach", "stolen", "true"]);
-        others_work(&rig);
+        expect_others_served(&rig);
         said.load(Ordering::SeqCst) >= enough
     });
     println!("{} messages in {} sessions", said.load(Ordering::SeqCst), sessions.load(Ordering::SeqCst));
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
-    others_work(&rig);
+    expect_others_served(&rig);
     assert_eq!(rig.master_pid(), pid, "the same process");
     drop(loose);
 }
 
 #[test]
-fn whatever_its_master_sends_an_agent_continues() {
-    let mut rig = Rig::new();
+fn extreme_messages_of_a_master_do_not_stop_an_agent() {
+    let mut rig = TestCluster::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut junction = runtime.block_on(Junction::new(&rig));
+    let mut junction = runtime.block_on(Proxy::new(&rig));
     let token = rig.token();
     let mut agent = rig.program();
     agent.args(["agent", "start", "--name", "honest", "--master", &format!("127.0.0.1:{}", junction.port)]);
@@ -430,7 +430,7 @@ fn whatever_its_master_sends_an_agent_continues() {
     let agent = agent.spawn().unwrap();
     rig.adopt("honest", agent);
     rig.wait_state("honest", "active");
-    let mut maker = Maker::new(9);
+    let mut maker = MessageGenerator::new(9);
     let (mut sent, mut refused) = (0, 0);
     for method in methods().iter().filter(|method| method.contains("AgentService")) {
         let input = maker.inputs[method].clone();
@@ -455,7 +455,7 @@ fn whatever_its_master_sends_an_agent_continues() {
         });
         junction.keep(false);
         until("the agent is back", || rig.agent("honest").is_some_and(|agent| agent["state"] == "active"));
-        others_work(&rig);
+        expect_others_served(&rig);
     }
     println!("{sent} messages to an agent, {refused} refused at once");
 }

@@ -19,7 +19,7 @@ use std::{
 
 use http::Request;
 use peers::{Operator, stolen};
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 use sloth_runner::{
     trust::{
         key::Key,
@@ -45,12 +45,12 @@ use tonic::{Status, body::Body};
 use tower::ServiceExt as _;
 
 /// Number of connections, streams and keys of a flood.
-fn many() -> usize {
+fn flood_size() -> usize {
     std::env::var("SLOTH_FLOODS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000)
 }
 
 /// The runtime of an attacker. A real one has its own machine, so this one has a low priority.
-fn elsewhere() -> Runtime {
+fn attacker_runtime() -> Runtime {
     let nice = || {
         let _ = rustix::process::nice(19);
     };
@@ -63,7 +63,7 @@ fn elsewhere() -> Runtime {
 }
 
 /// Runs a command several times, and returns the median duration.
-fn honest_job(rig: &Rig) -> Duration {
+fn median_job_time(rig: &TestCluster) -> Duration {
     let mut took: Vec<Duration> = (0..9)
         .map(|_| {
             let begun = Instant::now();
@@ -84,7 +84,7 @@ struct Held {
 }
 
 impl Held {
-    fn by(rig: &Rig) -> Self {
+    fn by(rig: &TestCluster) -> Self {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", rig.master_pid())).unwrap().count();
         let log = fs::metadata(rig.path("master.log")).unwrap().len();
         Self { memory: rig.master_resident(), descriptors, log }
@@ -95,9 +95,9 @@ const MIB: u64 = 1024 * 1024;
 
 /// Measures and prints the effect of a flood on others while it continues. Others must be served, and root
 /// must be able to revoke.
-fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
+fn expect_others_served(rig: &TestCluster, what: &str, idle: Duration, before: &Held, most: u64) {
     static REVOKED: AtomicU64 = AtomicU64::new(0);
-    let honest = honest_job(rig);
+    let honest = median_job_time(rig);
     let name = format!("other-{}", REVOKED.fetch_add(1, Ordering::Relaxed));
     assert_eq!(rig.run(&["master", "operator", "add", &name, "--role", "viewer"]).status, 0);
     let begun = Instant::now();
@@ -148,11 +148,11 @@ fn hostile_targets() -> Vec<String> {
 
 #[test]
 fn hostile_targets_are_refused_at_once() {
-    let rig = Rig::with_agents(&["honest"]);
+    let rig = TestCluster::with_agents(&["honest"]);
     let viewer = Operator::log_in(&rig, "viewer", "viewer");
-    let idle = honest_job(&rig);
+    let idle = median_job_time(&rig);
     let before = Held::by(&rig);
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let slowest = runtime.block_on(async {
         let channel = viewer.connect().await.unwrap();
         let mut slowest = Duration::ZERO;
@@ -169,7 +169,7 @@ fn hostile_targets_are_refused_at_once() {
         slowest
     });
     println!("fifty hostile targets: the slowest is refused after {slowest:.1?}");
-    meanwhile(&rig, "hostile targets", idle, &before, 16);
+    expect_others_served(&rig, "hostile targets", idle, &before, 16);
     // An expression just within the limits, in a loop: its cost is charged to its operator.
     let allowed = "n[000001-099000/2],n[1-99000/2]".to_owned();
     for _ in 0..4 {
@@ -181,14 +181,14 @@ fn hostile_targets_are_refused_at_once() {
             }
         });
     }
-    meanwhile(&rig, "targets at the limit, in a loop", idle, &before, 64);
+    expect_others_served(&rig, "targets at the limit, in a loop", idle, &before, 64);
     drop(runtime);
 }
 
 /// Follows a job on many connections without reading. The returned values keep the calls open.
 async fn follow_and_never_read(flood: &Operator, number: u64) -> Vec<impl Sized> {
     let mut held = Vec::new();
-    for _ in 0..many().div_ceil(500) {
+    for _ in 0..flood_size().div_ceil(500) {
         let Some(channel) = flood.connect().await else { continue };
         let request = proto::FollowJobRequest {
             job: Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Number(number)) }),
@@ -233,43 +233,43 @@ async fn send_frames(flood: &Operator, kind: u8, payload: &[u8], frames: &Atomic
 
 #[test]
 fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
-    let rig = Rig::with_agents(&["honest"]);
-    let idle = honest_job(&rig);
+    let rig = TestCluster::with_agents(&["honest"]);
+    let idle = median_job_time(&rig);
     assert_eq!(rig.run(&["run", "-q", "honest", "seq 3000000"]).status, 0);
-    let job = rig.detached("honest", "seq 3000000");
+    let job = rig.start_detached("honest", "seq 3000000");
     rig.wait_task(&job, "exited");
     let mut name = 0..;
     let mut viewer = || Operator::log_in(&rig, &format!("viewer-{}", name.next().unwrap()), "viewer");
 
     let (flood, before) = (viewer(), Held::by(&rig));
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let number: u64 = job.parse().unwrap();
     let followers = runtime.block_on(follow_and_never_read(&flood, number));
-    println!("{} followers are served, of {} that asked", followers.len(), many().div_ceil(500) * 500);
-    meanwhile(&rig, "followers that never read", idle, &before, 256);
+    println!("{} followers are served, of {} that asked", followers.len(), flood_size().div_ceil(500) * 500);
+    expect_others_served(&rig, "followers that never read", idle, &before, 256);
     drop(followers);
     drop(runtime);
 
     let (flood, before) = (viewer(), Held::by(&rig));
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let open = Arc::new(AtomicU64::new(0));
     for _ in 0..64 {
         let (flood, open) = (Arc::clone(&flood), Arc::clone(&open));
         runtime.spawn(async move {
             let mut held = Vec::new();
-            for _ in 0..many() / 64 {
+            for _ in 0..flood_size() / 64 {
                 held.extend(flood.connect().await);
                 open.fetch_add(1, Ordering::Relaxed);
             }
             std::future::pending::<()>().await;
         });
     }
-    until("half of the connections were tried", || open.load(Ordering::Relaxed) > many() as u64 / 2);
-    meanwhile(&rig, "connections that do nothing", idle, &before, 128);
+    until("half of the connections were tried", || open.load(Ordering::Relaxed) > flood_size() as u64 / 2);
+    expect_others_served(&rig, "connections that do nothing", idle, &before, 128);
     drop(runtime);
 
     let (flood, before) = (viewer(), Held::by(&rig));
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let sent = Arc::new(AtomicU64::new(0));
     for _ in 0..8 {
         let (flood, sent) = (Arc::clone(&flood), Arc::clone(&sent));
@@ -287,13 +287,13 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
             }
         });
     }
-    until("calls were made", || sent.load(Ordering::Relaxed) > many() as u64);
-    meanwhile(&rig, "calls that fill the log", idle, &before, 64);
+    until("calls were made", || sent.load(Ordering::Relaxed) > flood_size() as u64);
+    expect_others_served(&rig, "calls that fill the log", idle, &before, 64);
     drop(runtime);
 
     for (what, kind, payload) in [("pings", 6_u8, &[0_u8; 8][..]), ("settings", 4, &[0, 3, 0, 0, 0, 9][..])] {
         let (flood, before) = (viewer(), Held::by(&rig));
-        let runtime = elsewhere();
+        let runtime = attacker_runtime();
         let frames = Arc::new(AtomicU64::new(0));
         for _ in 0..8 {
             let (flood, frames) = (Arc::clone(&flood), Arc::clone(&frames));
@@ -301,8 +301,8 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
                 send_frames(&flood, kind, payload, &frames).await;
             });
         }
-        until("frames were sent", || frames.load(Ordering::Relaxed) > 20 * many() as u64);
-        meanwhile(&rig, what, idle, &before, 64);
+        until("frames were sent", || frames.load(Ordering::Relaxed) > 20 * flood_size() as u64);
+        expect_others_served(&rig, what, idle, &before, 64);
         drop(runtime);
     }
     let revoked = rig.run(&["master", "operator", "list"]).out.matches("viewer-").count();
@@ -379,9 +379,9 @@ fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU6
 }
 
 #[test]
-fn unauthenticated_keep_nobody_out() {
-    let mut rig = Rig::with_agents(&["honest"]);
-    let idle = honest_job(&rig);
+fn floods_of_unauthenticated_peers_do_not_block_agents() {
+    let mut rig = TestCluster::with_agents(&["honest"]);
+    let idle = median_job_time(&rig);
     let one = [Ipv4Addr::new(127, 0, 0, 9)];
     let sources: Vec<Ipv4Addr> = (1..=32).map(|n| Ipv4Addr::new(127, 0, n, 9)).collect();
     let crowd: Vec<Ipv4Addr> = (1..=100).map(|n| Ipv4Addr::new(127, 1, n, 9)).collect();
@@ -390,7 +390,7 @@ fn unauthenticated_keep_nobody_out() {
             .iter()
             .enumerate()
     {
-        let runtime = elsewhere();
+        let runtime = attacker_runtime();
         let before = Held::by(&rig);
         let (done, wanted) = match n {
             0 => (keep_silent(&runtime, rig.port(), &one, 256, true), 256),
@@ -416,7 +416,7 @@ fn unauthenticated_keep_nobody_out() {
         let now = Held::by(&rig);
         assert!(now.descriptors < before.descriptors + descriptors, "{what}: {}", now.descriptors);
         let before = Held { descriptors: now.descriptors, ..before };
-        meanwhile(&rig, what, idle, &before, 128);
+        expect_others_served(&rig, what, idle, &before, 128);
         drop(runtime);
     }
     // A pending key is still shown when the list is full.
@@ -430,16 +430,16 @@ fn unauthenticated_keep_nobody_out() {
 }
 
 #[test]
-fn a_stolen_agents_key_takes_no_more_places_when_it_was_deleted() {
-    let mut rig = Rig::with_agents(&["honest"]);
+fn the_key_of_a_deleted_agent_uses_no_connections() {
+    let mut rig = TestCluster::with_agents(&["honest"]);
     let (own, ca) = stolen(&mut rig, "stolen");
-    let idle = honest_job(&rig);
+    let idle = median_job_time(&rig);
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
     let before = Held::by(&rig);
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let config = Arc::new(tls::client(Some(own), ca, ALPN_TUNNEL).unwrap());
     let opened = Arc::new(AtomicU64::new(0));
-    for _ in 0..many().min(512) {
+    for _ in 0..flood_size().min(512) {
         let (config, opened, port) = (Arc::clone(&config), Arc::clone(&opened), rig.port());
         runtime.spawn(async move {
             loop {
@@ -453,25 +453,25 @@ fn a_stolen_agents_key_takes_no_more_places_when_it_was_deleted() {
         });
     }
     until("tunnels were opened", || opened.load(Ordering::Relaxed) > 64);
-    meanwhile(&rig, "tunnels of a deleted agent", idle, &before, 64);
+    expect_others_served(&rig, "tunnels of a deleted agent", idle, &before, 64);
     drop(runtime);
 }
 
 #[test]
-fn a_stolen_agent_takes_no_places_at_other_agents() {
-    let mut rig = Rig::with_agents(&[]);
+fn a_stolen_agent_uses_no_connections_of_other_agents() {
+    let mut rig = TestCluster::with_agents(&[]);
     let (own, ca) = stolen(&mut rig, "stolen");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     rig.start_agent("honest", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
     until("a direct link", || rig.agent("honest").is_some_and(|agent| agent["link"] == "direct"));
-    let idle = honest_job(&rig);
+    let idle = median_job_time(&rig);
     let pid = rig.pid_in("honest", "agent.pid");
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let (before, held) = (Held::by(&rig), descriptors());
-    let runtime = elsewhere();
+    let runtime = attacker_runtime();
     let config = Arc::new(tls::client(Some(own), ca, ALPN_H2).unwrap());
     let opened = Arc::new(AtomicU64::new(0));
-    for _ in 0..many().min(512) {
+    for _ in 0..flood_size().min(512) {
         let (config, opened) = (Arc::clone(&config), Arc::clone(&opened));
         runtime.spawn(async move {
             loop {
@@ -484,8 +484,8 @@ fn a_stolen_agent_takes_no_places_at_other_agents() {
             }
         });
     }
-    until("connections were made", || opened.load(Ordering::Relaxed) > many() as u64 / 10);
-    meanwhile(&rig, "an agent's port, by another agent", idle, &before, 64);
+    until("connections were made", || opened.load(Ordering::Relaxed) > flood_size() as u64 / 10);
+    expect_others_served(&rig, "an agent's port, by another agent", idle, &before, 64);
     println!("descriptors of the agent: {held} -> {}", descriptors());
     assert!(descriptors() < held + 128, "{held} -> {}", descriptors());
     let agent = rig.agent("honest").unwrap();

@@ -13,7 +13,7 @@ fn inputs() -> u64 {
 }
 
 /// Applies one random mutation: flips, replaces, inserts, repeats, removes or splices bytes.
-fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
+fn mutate(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     let place = |dice: &mut Dice, length: usize| usize::try_from(dice.roll(length as u64 + 1)).unwrap_or(0);
     let at = place(dice, bytes.len());
     match dice.roll(7) {
@@ -39,7 +39,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
 }
 
 #[test]
-fn every_body_keeps_its_laws_whatever_it_is_given() {
+fn every_fuzz_body_holds_for_random_inputs() {
     for (number, body) in BODIES.iter().enumerate() {
         let seeds = (body.seeds)();
         for seed in &seeds {
@@ -53,7 +53,7 @@ fn every_body_keeps_its_laws_whatever_it_is_given() {
             };
             let (mut bytes, other) = (pick(&mut dice), pick(&mut dice));
             for _ in 0..=dice.roll(6) {
-                change(&mut bytes, &other, &mut dice);
+                mutate(&mut bytes, &other, &mut dice);
             }
             let input = bytes.clone();
             let result = std::panic::catch_unwind(|| (body.job)(&input));

@@ -2,11 +2,11 @@
 
 mod rig;
 
-use rig::Rig;
+use rig::TestCluster;
 
 #[test]
-fn words_that_others_use_mean_what_they_mean_there() {
-    let rig = Rig::with_agents(&["web-1"]);
+fn commands_of_other_tools_work_as_in_those_tools() {
+    let rig = TestCluster::with_agents(&["web-1"]);
     assert_eq!(rig.run(&["exec", "web-1", "echo exec"]).out, "exec\n");
     assert_eq!(rig.run(&["exec", "-N", "web-*", "echo exec"]).out, "exec\n");
     // A shell needs a terminal, which is checked before anything begins.
@@ -24,8 +24,8 @@ fn words_that_others_use_mean_what_they_mean_there() {
 }
 
 #[test]
-fn flags_of_others_get_a_sentence_that_helps() {
-    let rig = Rig::new();
+fn flags_of_other_tools_get_a_helpful_error() {
+    let rig = TestCluster::new();
     for (words, helps) in [
         (&["run", "-w", "web-[1-3]", "uptime"][..], "the target needs no flag"),
         (&["run", "-f", "32", "@all", "uptime"], "--fanout"),
@@ -49,11 +49,11 @@ fn flags_of_others_get_a_sentence_that_helps() {
 }
 
 #[test]
-fn what_is_asked_by_time_is_asked_by_the_masters_clock() {
-    let rig = Rig::with_agents(&["web-1"]);
+fn times_are_relative_to_the_masters_clock() {
+    let rig = TestCluster::with_agents(&["web-1"]);
     assert_eq!(rig.on("web-1", "true").status, 0);
     // A client whose clock is two hours ahead.
-    let ahead = rig.preloaded("other_clock.c");
+    let ahead = rig.compile_preloaded("other_clock.c");
     let client = |words: &[&str]| {
         let mut command = rig.program();
         command.args(words).env("LD_PRELOAD", &ahead).env("SLOTH_CLOCK_SECONDS", "7200");

@@ -5,7 +5,7 @@ mod rig;
 
 use std::{fs::File, io::Write as _, process::Stdio, thread};
 
-use rig::{Rig, screen::Screen, until};
+use rig::{TestCluster, screen::Screen, until};
 
 /// Returns pseudorandom bytes, which are not text.
 fn noise(count: usize) -> Vec<u8> {
@@ -20,8 +20,8 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn standard_input_arrives_byte_for_byte_and_its_end_too() {
-    let rig = Rig::with_agents(&["a"]);
+fn standard_input_and_its_end_arrive_byte_for_byte() {
+    let rig = TestCluster::with_agents(&["a"]);
     let sent = noise(5_000_000);
     let path = rig.file("sent", &sent);
     let input = File::open(path).unwrap();
@@ -49,8 +49,8 @@ fn standard_input_arrives_byte_for_byte_and_its_end_too() {
 }
 
 #[test]
-fn input_survives_the_master_and_the_connector() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn input_survives_kills_of_the_master_and_the_connector() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let part = rig.path("part");
     let command =
         format!("while read -r line; do echo $line; echo $line > {}; sleep 0.01; done", part.display());
@@ -84,8 +84,8 @@ fn input_survives_the_master_and_the_connector() {
 }
 
 #[test]
-fn a_shell_has_keys_a_size_signals_and_an_end() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_shell_passes_keys_sizes_signals_and_its_exit_code() {
+    let rig = TestCluster::with_agents(&["a"]);
     let mut screen = Screen::open(&rig, &["agent", "shell", "a"]);
     screen.wait_for_prompt();
     screen.keys("PS1='% '; stty size; echo $((6*7)) $TERM\r");
@@ -113,8 +113,8 @@ fn a_shell_has_keys_a_size_signals_and_an_end() {
 }
 
 #[test]
-fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
-    let rig = Rig::with_agents(&["a"]);
+fn the_escape_hangs_up_a_terminal_and_ends_everything_in_it() {
+    let rig = TestCluster::with_agents(&["a"]);
     let mut screen = Screen::open(&rig, &["run", "-t", "a", "echo pid:$$:; trap '' HUP; sleep 600"]);
     screen.wait(":\r\n");
     let text = screen.text();
@@ -132,8 +132,8 @@ fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
 }
 
 #[test]
-fn a_terminal_can_be_left_while_the_master_is_away() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_terminal_can_be_left_while_the_master_does_not_answer() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let mut screen = Screen::open(&rig, &["run", "-t", "a", "echo be$((1))gun; sleep 600"]);
     screen.wait("be1gun");
     rig.kill_master();
@@ -149,7 +149,7 @@ fn a_terminal_can_be_left_while_the_master_is_away() {
 
 #[test]
 fn commands_ignore_no_signal_whatever_their_agent_was_started_by() {
-    let mut rig = Rig::new();
+    let mut rig = TestCluster::new();
     let agent = rig.agent_command("a", &[]);
     let mut script = std::process::Command::new("sh");
     script.args(["-c", "trap '' INT QUIT HUP USR1; exec \"$@\"", "sh"]).arg(agent.get_program());

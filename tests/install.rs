@@ -92,7 +92,7 @@ fn bad_options_are_refused_before_anything_is_changed() {
 }
 
 /// Serves the files of a directory over HTTP, as a host of releases does. Returns the URL.
-fn host(directory: PathBuf) -> String {
+fn serve_releases(directory: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -132,7 +132,7 @@ fn programs_without(left_out: &[&str]) -> tempfile::TempDir {
 }
 
 #[test]
-fn a_download_that_nothing_here_can_verify_is_refused() {
+fn a_download_is_refused_without_a_program_that_verifies_it() {
     let programs = programs_without(&["ssh-keygen", "openssl"]);
     let script = script().replace("RELEASE_KEY=''", "RELEASE_KEY='ssh-ed25519 AAAA'");
     let script = script.replace("RELEASE_VERSION=''", "RELEASE_VERSION='1.2.3'");
@@ -142,12 +142,12 @@ fn a_download_that_nothing_here_can_verify_is_refused() {
 }
 
 #[test]
-fn nothing_is_installed_from_a_download_that_the_release_key_did_not_sign() {
+fn a_download_that_the_release_key_did_not_sign_is_not_installed() {
     refuses_what_is_not_signed(None);
 }
 
 #[test]
-fn where_there_is_no_ssh_keygen_openssl_verifies_the_same() {
+fn without_ssh_keygen_openssl_verifies_downloads() {
     refuses_what_is_not_signed(Some(programs_without(&["ssh-keygen"]).path()));
 }
 
@@ -176,7 +176,7 @@ fn refuses_what_is_not_signed(programs: Option<&Path>) {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/released-bootstrap");
     let filled = Command::new(assets).arg(at.join("release.pub")).arg("1.2.3").output().unwrap();
     let script = String::from_utf8(filled.stdout).unwrap();
-    let releases = host(at.join("releases"));
+    let releases = serve_releases(at.join("releases"));
     let place = at.join("bin");
     let install = |more: &[&str]| {
         let _ = fs::remove_dir_all(&place);
@@ -229,7 +229,7 @@ fn refuses_what_is_not_signed(programs: Option<&Path>) {
 }
 
 #[test]
-fn a_script_that_was_cut_off_does_nothing_and_does_not_succeed() {
+fn a_truncated_script_fails_and_changes_nothing() {
     let whole = script();
     let cuts: Vec<usize> =
         whole.char_indices().map(|(at, _)| at).filter(|at| at % 997 == 0 && *at > 1_500).collect();

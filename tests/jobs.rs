@@ -6,22 +6,22 @@ mod rig;
 
 use std::fs;
 
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 use serde_json::Value;
 
-fn fleet(count: usize) -> Rig {
-    let mut rig = Rig::new();
+fn fleet(count: usize) -> TestCluster {
+    let mut rig = TestCluster::new();
     rig.simulate("node[01-99]", count, "role=web");
     rig
 }
 
-fn events(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
+fn events(rig: &TestCluster, arguments: &[&str]) -> Vec<Value> {
     let printed = rig.run(arguments);
     printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn a_canary_job_stops_itself_and_an_operator_moves_or_ends_it() {
+fn a_canary_job_waits_at_a_gate_until_it_is_promoted_or_stopped() {
     let rig = fleet(6);
     let command = "echo same; [ $SLOTH_AGENT != node02 ] || echo other";
     let flags = ["run", "--canary", "1", "--batch", "1", "--stop-if", "differs"];
@@ -59,7 +59,7 @@ fn failures_over_the_limit_skip_what_was_not_started() {
 }
 
 #[test]
-fn what_is_the_same_is_printed_once() {
+fn identical_output_is_printed_once() {
     let rig = fleet(8);
     let command = "echo one; case $SLOTH_AGENT in node03) echo three;; node05) echo five >&2; exit 5;; *) echo two;; esac";
     let printed = rig.run(&["run", "-b", "@all", command]);
@@ -108,7 +108,7 @@ fn scripts_read_events_with_a_schema() {
 }
 
 #[test]
-fn history_is_found_run_again_and_deleted() {
+fn jobs_are_listed_rerun_and_deleted() {
     let rig = fleet(3);
     rig.run(&["run", "@all", "echo first; [ $SLOTH_AGENT != node02 ]"]);
     rig.run(&["run", "node01", "echo second"]);
@@ -155,8 +155,8 @@ fn history_is_found_run_again_and_deleted() {
 }
 
 #[test]
-fn a_handler_that_cleans_up_may_start_what_it_needs() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_signal_handler_can_start_processes_during_the_grace() {
+    let rig = TestCluster::with_agents(&["a"]);
     let scratch = rig.path("scratch");
     let clean = format!(
         "mkdir {0}; trap 'cp -r /etc/ssl {0}/copy 2>/dev/null; sleep 0.3; echo helper: $?; rm -rf {0}; echo removed: $?; exit 7' \
@@ -168,7 +168,7 @@ fn a_handler_that_cleans_up_may_start_what_it_needs() {
     assert_eq!((timed_out.status, timed_out.out.as_str()), (124, "ready\nhelper: 0\nremoved: 0\n"));
     assert!(!scratch.exists());
     // A cancel does the same, with the requested grace.
-    let job = rig.detached("a", &clean);
+    let job = rig.start_detached("a", &clean);
     until("it is ready", || rig.run(&["job", "logs", &job]).out == "ready\n");
     assert_eq!(rig.run(&["job", "cancel", &job]).status, 0);
     rig.wait_task(&job, "cancelled");

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
 
-use self::rig::{Printed, Rig, until};
+use self::rig::{Printed, TestCluster, until};
 
 /// Fields of the schemas that these tests do not produce.
 const RARE: [&str; 1] = ["stderr_base64"];
@@ -129,7 +129,7 @@ impl Checker<'_> {
     }
 
     /// Checks one object, with `-o json` and, on one line, with `-o ndjson`.
-    fn document(&mut self, schema: &str, rig: &Rig, words: &[&str]) {
+    fn document(&mut self, schema: &str, rig: &TestCluster, words: &[&str]) {
         // Jobs that are followed are a stream of events with `-o ndjson`.
         let is_stream = words[0] == "run" && !words.contains(&"-b");
         for format in ["json", "ndjson"].into_iter().take(if is_stream { 1 } else { 2 }) {
@@ -145,7 +145,7 @@ impl Checker<'_> {
     }
 
     /// Checks a stream of events, and returns them.
-    fn events(&mut self, rig: &Rig, words: &[&str]) -> Vec<Value> {
+    fn events(&mut self, rig: &TestCluster, words: &[&str]) -> Vec<Value> {
         let printed = rig.run(words);
         let events: Vec<Value> =
             printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -163,7 +163,7 @@ fn parsed(words: &[&str], printed: &Printed) -> Value {
 }
 
 #[test]
-fn the_schemas_are_schemas() {
+fn the_schemas_are_valid() {
     let schemas = Schemas::read();
     let registry = schemas.registry();
     for (name, schema) in &schemas.0 {
@@ -186,11 +186,11 @@ fn a_field_that_is_not_described_is_found() {
 }
 
 #[test]
-fn every_object_is_what_its_schema_says() {
+fn every_object_matches_its_schema() {
     let schemas = Schemas::read().strict();
     let registry = schemas.registry();
     let mut checker = Checker { registry: &registry, described: schemas.fields(), seen: BTreeSet::new() };
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     assert_eq!(rig.run(&["agent", "drain", "web-3", "--reason", "repair"]).status, 0);
     assert_eq!(rig.run(&["agent", "label", "web-1", "rack=7"]).status, 0);
     assert_eq!(rig.run(&["master", "token", "create", "--names", "db-*"]).status, 0);
@@ -220,7 +220,7 @@ fn every_object_is_what_its_schema_says() {
     let held = ["run", "--batch", "1", "--max-failures", "0", "web-[1-2]", "false"];
     assert_ne!(rig.run(&held).status, 0);
     checker.document("job.json", &rig, &["job", "show", "last"]);
-    let long = rig.detached("web-1", "sleep 60");
+    let long = rig.start_detached("web-1", "sleep 60");
     rig.wait_task(&long, "running");
     checker.document("job.json", &rig, &["job", "show", "last"]);
     assert_eq!(rig.run(&["job", "cancel", "last"]).status, 0);

@@ -156,7 +156,7 @@ fn every_call_is_in_the_protocols_page() {
 }
 
 #[test]
-fn every_command_gets_a_page_of_its_own() {
+fn man_generates_a_page_for_every_command() {
     let directory = tempfile::tempdir().unwrap();
     let status =
         Command::new(env!("CARGO_BIN_EXE_sloth-runner")).arg("man").arg(directory.path()).status().unwrap();

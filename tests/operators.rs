@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rig::{Printed, Rig, secret, until};
+use rig::{Printed, TestCluster, secret, until};
 
 /// An operator on another machine: with its own home directory, and without the master's socket.
 struct Elsewhere {
@@ -50,7 +50,7 @@ impl Elsewhere {
 }
 
 /// The login string for a new operator.
-fn invite(rig: &Rig, name: &str, role: &str) -> String {
+fn invite(rig: &TestCluster, name: &str, role: &str) -> String {
     let add = ["master", "operator", "add", name, "--role", role, "--address", &rig.address()];
     let printed = rig.run(&add);
     assert_eq!(printed.status, 0, "{printed:?}");
@@ -58,8 +58,8 @@ fn invite(rig: &Rig, name: &str, role: &str) -> String {
 }
 
 #[test]
-fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
-    let mut rig = Rig::with_agents(&["cautious"]);
+fn roles_limit_operators_and_a_revoked_one_is_disconnected() {
+    let mut rig = TestCluster::with_agents(&["cautious"]);
     rig.start_agent("a", &["--trust-operators"]);
     rig.wait_state("a", "active");
     let (ana, eve) = (Elsewhere::new(), Elsewhere::new());
@@ -135,8 +135,8 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
 }
 
 #[test]
-fn a_login_string_is_good_for_one_key_and_leaves_nothing_when_it_fails() {
-    let rig = Rig::new();
+fn a_login_string_is_valid_for_one_key_and_a_failed_login_leaves_no_files() {
+    let rig = TestCluster::new();
     let login = invite(&rig, "ana", "admin");
     let (first, second) = (Elsewhere::new(), Elsewhere::new());
     assert_eq!(first.run(&["login", &login, "--name", "prod"]).status, 0);
@@ -182,8 +182,8 @@ fn a_login_string_is_good_for_one_key_and_leaves_nothing_when_it_fails() {
 }
 
 #[test]
-fn masters_are_named_selected_and_forgotten_as_contexts_are() {
-    let (one, two) = (Rig::new(), Rig::new());
+fn masters_are_added_selected_and_removed_like_contexts() {
+    let (one, two) = (TestCluster::new(), TestCluster::new());
     let ana = Elsewhere::new();
     assert_eq!(ana.run(&["login", &invite(&one, "ana", "admin"), "--name", "one"]).status, 0);
     let printed = ana.run(&["login", &invite(&two, "ana", "viewer"), "--name", "two"]);
@@ -225,11 +225,11 @@ fn masters_are_named_selected_and_forgotten_as_contexts_are() {
 }
 
 #[test]
-fn a_draining_agent_is_skipped_and_said_so_and_what_runs_there_continues() {
-    let rig = Rig::with_agents(&["web-1", "web-2"]);
+fn a_draining_agent_is_left_out_with_its_reason_and_its_tasks_continue() {
+    let rig = TestCluster::with_agents(&["web-1", "web-2"]);
     let go = rig.path("go");
-    let running =
-        rig.detached("web-1", &format!("while [ ! -e {} ]; do sleep 0.05; done; echo done", go.display()));
+    let running = rig
+        .start_detached("web-1", &format!("while [ ! -e {} ]; do sleep 0.05; done; echo done", go.display()));
     rig.wait_task(&running, "running");
     let printed = rig.run(&["agent", "drain", "web-1", "--reason", "a new kernel"]);
     assert_eq!(printed.out, "web-1 takes no new tasks; 1 task still runs\n", "{printed:?}");

@@ -8,11 +8,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rig::{Rig, numbers, until};
+use rig::{TestCluster, numbers, until};
 use sloth_runner::{agent::spool::whole_end, sys::disk::Disk};
 
 /// A command that prints numbers before and after a gate file appears, and what it prints.
-fn gated(rig: &Rig) -> (String, String) {
+fn gated(rig: &TestCluster) -> (String, String) {
     let gate = rig.path("gate");
     let command =
         format!("seq 1 20000; until [ -e {} ]; do sleep 0.05; done; seq 20001 40000; exit 7", gate.display());
@@ -20,12 +20,12 @@ fn gated(rig: &Rig) -> (String, String) {
 }
 
 /// Waits until the only job, which a client has started, runs.
-fn wait_until_it_runs(rig: &Rig) {
+fn wait_until_it_runs(rig: &TestCluster) {
     until("a job", || rig.run(&["job", "show", "last"]).status == 0);
     rig.wait_task("last", "running");
 }
 
-fn assert_complete(rig: &Rig, job: &str, expected: &str) {
+fn assert_complete(rig: &TestCluster, job: &str, expected: &str) {
     let task = rig.wait_task(job, "exited");
     assert_eq!(task["status"], 7, "{task}");
     let printed = rig.run(&["job", "logs", job]);
@@ -34,9 +34,9 @@ fn assert_complete(rig: &Rig, job: &str, expected: &str) {
 
 #[test]
 fn a_killed_master_loses_nothing() {
-    let mut rig = Rig::with_agents(&["a"]);
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_master();
     rig.file("gate", b"");
@@ -47,8 +47,8 @@ fn a_killed_master_loses_nothing() {
 }
 
 #[test]
-fn a_client_rides_out_a_killed_master() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_client_survives_a_killed_master() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
     let client = rig.program().args(["run", "a", &command]).stdout(Stdio::piped()).spawn().unwrap();
     wait_until_it_runs(&rig);
@@ -62,8 +62,8 @@ fn a_client_rides_out_a_killed_master() {
 }
 
 #[test]
-fn a_client_need_not_wait_for_a_master_that_is_away() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_client_can_be_interrupted_while_no_master_runs() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
     let mut client = rig.program().args(["run", "a", &command]).stdout(Stdio::null()).spawn().unwrap();
     wait_until_it_runs(&rig);
@@ -87,7 +87,7 @@ fn a_client_need_not_wait_for_a_master_that_is_away() {
 
 #[test]
 fn a_client_whose_reader_does_not_read_can_be_interrupted() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let mut client = rig.program().args(["run", "a", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
     wait_until_it_runs(&rig);
     let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
@@ -99,8 +99,8 @@ fn a_client_whose_reader_does_not_read_can_be_interrupted() {
 }
 
 #[test]
-fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn an_unanswered_cancel_is_sent_again_to_a_restarted_master() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let client = rig.program().args(["run", "a", "sleep 600"]).stdout(Stdio::piped()).spawn().unwrap();
     wait_until_it_runs(&rig);
     let master = Pid::from_raw(rig.master_pid());
@@ -116,9 +116,9 @@ fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
 
 #[test]
 fn a_killed_connector_loses_nothing() {
-    let mut rig = Rig::with_agents(&["a"]);
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_connector("a");
     until("no contact is shown", || !rig.task(&job)["no_contact_since_ms"].is_null());
@@ -129,12 +129,12 @@ fn a_killed_connector_loses_nothing() {
 
 #[test]
 fn a_killed_supervisor_loses_nothing() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     let supervisor = rig.pid_in("a", "keeper.lock");
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     until("a new supervisor", || rig.pid_in("a", "keeper.lock") != supervisor);
     assert_eq!(rig.on("a", "echo new supervisor").out, "new supervisor\n");
     rig.file("gate", b"");
@@ -142,15 +142,15 @@ fn a_killed_supervisor_loses_nothing() {
 }
 
 #[test]
-fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_command_continues_when_all_daemons_are_killed_at_once() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_master();
     let supervisor = rig.pid_in("a", "keeper.lock");
     rig.kill_connector("a");
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     rig.file("gate", b"");
     rig.restart_agent("a");
     rig.start_master(&[]);
@@ -158,8 +158,8 @@ fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
 }
 
 #[test]
-fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_supervisor() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_killed_idle_shim_loses_no_task_and_idle_shims_end_with_their_supervisor() {
+    let rig = TestCluster::with_agents(&["a"]);
     let supervisor = rig.pid_in("a", "keeper.lock");
     let children = || -> Vec<i32> {
         let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
@@ -171,40 +171,40 @@ fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_supervis
     let waiting = || -> Vec<i32> { children().into_iter().filter(|pid| *pid != reserve).collect() };
     assert_eq!(rig.on("a", "echo first").out, "first\n");
     until("processes wait for more", || waiting().len() == 2);
-    waiting().into_iter().for_each(Rig::kill);
+    waiting().into_iter().for_each(TestCluster::kill);
     assert_eq!(rig.on("a", "echo second").out, "second\n");
     until("others wait", || waiting().len() == 2);
     let others = waiting();
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     until("they ended too", || !others.iter().any(|pid| rig::is_alive(*pid)));
 }
 
 #[test]
-fn a_killed_task_process_is_lost_and_never_started_again() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_task_whose_shim_is_killed_is_lost_and_never_started_again() {
+    let rig = TestCluster::with_agents(&["a"]);
     let marks = rig.path("marks");
     let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}; true", marks.display());
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     until("it runs", || marks.exists());
     let shell = rig::processes_with(&command);
     let stat = fs::read_to_string(format!("/proc/{}/stat", shell[0])).unwrap();
     let parent: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
-    Rig::kill(parent);
+    TestCluster::kill(parent);
     let task = rig.wait_task(&job, "lost");
     assert!(task["outcome"].to_string().contains("was killed"), "{task}");
-    Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(shell));
+    TestCluster::kill_all(rig::processes_with(&sleeps).into_iter().chain(shell));
     assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
 }
 
 #[test]
-fn a_wiped_spool_is_lost_and_never_started_again() {
+fn a_task_whose_spool_is_wiped_is_lost_and_never_started_again() {
     wipe_the_spool(false);
 }
 
 #[test]
 fn an_agent_whose_memory_was_removed_takes_commands_again() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     // Idle shims have their directories in what is removed.
     (0..3).for_each(|_| assert_eq!(rig.on("a", "true").status, 0));
     rig.wipe_agent("a");
@@ -216,22 +216,22 @@ fn an_agent_whose_memory_was_removed_takes_commands_again() {
 }
 
 #[test]
-fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
+fn a_task_whose_spool_is_wiped_is_lost_even_if_the_master_was_restarted() {
     wipe_the_spool(true);
 }
 
 /// Wipes the tasks directory of an agent that runs a command, and checks that the command is lost and was
 /// started once.
 fn wipe_the_spool(master_restarts: bool) {
-    let mut rig = Rig::with_agents(&["a"]);
+    let mut rig = TestCluster::with_agents(&["a"]);
     let marks = rig.path("marks");
     let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}", marks.display());
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     until("it runs", || marks.exists());
     let supervisor = rig.pid_in("a", "keeper.lock");
     rig.kill_connector("a");
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     rig.wipe_agent("a");
     if master_restarts {
         rig.kill_master();
@@ -241,12 +241,12 @@ fn wipe_the_spool(master_restarts: bool) {
     let task = rig.wait_task(&job, "lost");
     assert!(task["outcome"].to_string().contains("memory of its tasks was removed"), "{task}");
     assert_eq!(fs::read_to_string(&marks).ok().as_deref(), Some("mark\n"));
-    Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)));
+    TestCluster::kill_all(rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)));
 }
 
 #[test]
-fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_master_restored_from_a_backup_runs_nothing_twice_and_reports_the_restoration() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     assert_eq!(rig.on("a", "true").status, 0);
     rig.kill_master();
     let (data, copy) = (rig.master_dir(), rig.path("copy"));
@@ -276,11 +276,11 @@ fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
 }
 
 #[test]
-fn output_that_the_masters_disk_lost_shows_as_a_gap() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn output_that_the_masters_disk_lost_is_shown_as_a_gap() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let gate = rig.path("gate");
     let command = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo two", gate.display());
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     // In a frame of its own.
     until("the first line is there", || rig.run(&["job", "logs", &job]).out == "one\n");
     fs::write(&gate, "").unwrap();
@@ -300,22 +300,22 @@ fn output_that_the_masters_disk_lost_shows_as_a_gap() {
 }
 
 #[test]
-fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn a_command_for_an_offline_agent_waits_for_start_within() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     rig.kill_connector("a");
     rig.wait_state("a", "offline");
     let printed = rig.run(&["run", "--start-within", "100ms", "a", "true"]);
     assert_eq!(printed.status, 125);
     assert!(printed.err.contains("undeliverable") && printed.err.contains("offline"), "{printed:?}");
-    let job = rig.detached("a", "echo late");
+    let job = rig.start_detached("a", "echo late");
     rig.restart_agent("a");
     assert_eq!(rig.wait_task(&job, "exited")["status"], 0);
     assert_eq!(rig.run(&["job", "logs", &job]).out, "late\n");
 }
 
 #[test]
-fn a_flood_is_kept_at_both_ends_and_its_gap_is_shown() {
-    let rig = Rig::with_agents(&["a"]);
+fn the_output_cap_keeps_the_beginning_and_the_end_and_shows_the_gap() {
+    let rig = TestCluster::with_agents(&["a"]);
     let flood = "seq -w 1 3000000; exit 7";
     let job = rig.run(&["run", "--detach", "--output-cap", "1M", "a", flood]).out.trim().to_owned();
     let task = rig.wait_task(&job, "exited");
@@ -330,8 +330,8 @@ fn a_flood_is_kept_at_both_ends_and_its_gap_is_shown() {
 }
 
 #[test]
-fn a_flood_that_outlives_its_master_ends_with_its_end() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn output_over_the_cap_keeps_its_end_when_the_master_restarts() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let gate = rig.path("gate");
     let command =
         format!("seq -w 1 1000000; until [ -e {} ]; do sleep 0.05; done; echo the end", gate.display());
@@ -349,8 +349,8 @@ fn a_flood_that_outlives_its_master_ends_with_its_end() {
 }
 
 #[test]
-fn a_restored_master_takes_back_what_its_store_lost() {
-    let mut rig = Rig::with_agents(&["a", "b"]);
+fn a_restored_master_recovers_the_jobs_that_its_store_lost() {
+    let mut rig = TestCluster::with_agents(&["a", "b"]);
     let (command, expected) = gated(&rig);
     assert_eq!(rig.on("a", "true").status, 0);
     rig.kill_master();
@@ -360,7 +360,7 @@ fn a_restored_master_takes_back_what_its_store_lost() {
     for agent in ["a", "b"] {
         rig.wait_state(agent, "active");
     }
-    let job = rig.detached("a,b", &command);
+    let job = rig.start_detached("a,b", &command);
     until("both job", || rig.run(&["job", "show", &job]).out.matches("running").count() == 2);
     rig.kill_master();
     fs::remove_dir_all(&data).unwrap();
@@ -384,10 +384,10 @@ fn a_restored_master_takes_back_what_its_store_lost() {
 }
 
 #[test]
-fn an_agent_that_was_given_up_tells_its_facts_later() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn the_true_outcome_of_a_lost_task_is_recorded_later() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_connector("a");
     rig.wait_state("a", "offline");
@@ -402,19 +402,19 @@ fn an_agent_that_was_given_up_tells_its_facts_later() {
 }
 
 #[test]
-fn a_background_child_that_floods_holds_no_end_off() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_background_child_that_floods_does_not_delay_the_end() {
+    let rig = TestCluster::with_agents(&["a"]);
     let flood = format!("flood{}", rig::long());
-    let job = rig.detached("a", &format!("echo own; yes {flood} & exit 3"));
+    let job = rig.start_detached("a", &format!("echo own; yes {flood} & exit 3"));
     let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert!(rig.run(&["job", "logs", &job]).out.contains("own\n"));
-    Rig::kill_all(rig::processes_with(&flood));
+    TestCluster::kill_all(rig::processes_with(&flood));
 }
 
 #[test]
-fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
-    let rig = Rig::with_agents(&["a"]);
+fn the_last_output_of_a_command_is_read_however_long_the_agent_must_wait() {
+    let rig = TestCluster::with_agents(&["a"]);
     let (gate, full) = (rig.path("gate"), rig.path("full"));
     let (printed, lingered) = (rig.path("printed"), rig.path("lingered"));
     // As much as an agent keeps while the master accepts nothing, and then what fits into a pipe.
@@ -429,7 +429,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
         lingered.display(),
         printed.display()
     );
-    let job = rig.detached("a", &command);
+    let job = rig.start_detached("a", &command);
     // The agent has learned that its output is read. If nobody reads, it keeps more.
     until("it has begun to print", || rig.run(&["job", "logs", &job]).out == "\n");
     for _ in 0..5 {
@@ -453,12 +453,12 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert_eq!(rig.run(&["job", "logs", &job]).out.len() as u64, kept + 1 + more);
-    Rig::kill_all(rig::processes_with(&sleeps));
+    TestCluster::kill_all(rig::processes_with(&sleeps));
 }
 
 #[test]
 fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let marks = rig.path("marks");
     let connector = Pid::from_raw(rig.pid_in("a", "agent.pid"));
     kill(connector, Signal::SIGSTOP).unwrap();
@@ -482,8 +482,8 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
 }
 
 #[test]
-fn an_agent_whose_directory_is_removed_is_the_same_agent_and_continues() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn an_agent_recreates_its_removed_directory_and_continues() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     assert_eq!(rig.on("a", "echo before").out, "before\n");
     let supervisor = rig.pid_in("a", "keeper.lock");
     rig.wipe(&rig.agent_dir("a"));
@@ -495,7 +495,7 @@ fn an_agent_whose_directory_is_removed_is_the_same_agent_and_continues() {
     rig.wait_state("a", "active");
     until("it is connected again and runs commands", || rig.on("a", "echo after").out == "after\n");
     rig.kill_connector("a");
-    Rig::kill(supervisor);
+    TestCluster::kill(supervisor);
     rig.restart_agent("a");
     rig.wait_state("a", "active");
     assert_eq!(rig.on("a", "echo again").out, "again\n");

@@ -12,12 +12,12 @@ use std::{
     sync::Arc,
 };
 
-use peers::{Rogue, stolen};
-use rig::{Rig, screen::Screen, secret, until};
+use peers::{RogueAgent, stolen};
+use rig::{TestCluster, screen::Screen, secret, until};
 use sloth_runner::wire::proto::{self, session_request, session_response};
 
 /// Starts an agent in the background, and returns the output of the command.
-fn start(rig: &Rig, name: &str, token: Option<&str>, flags: &[&str]) -> Output {
+fn start(rig: &TestCluster, name: &str, token: Option<&str>, flags: &[&str]) -> Output {
     let mut command = rig.agent_command(name, &["--daemon"]);
     command.args(flags).envs(token.map(|token| ("SLOTH_RUNNER_TOKEN", token)));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
@@ -34,7 +34,7 @@ fn free_port() -> u16 {
 
 /// Starts an agent that reports `localhost`, which is not its observed address, with a free port. Returns its
 /// output, and the address that it reports.
-fn start_reporting(rig: &Rig, name: &str, token: &str, label: &str) -> (String, String) {
+fn start_reporting(rig: &TestCluster, name: &str, token: &str, label: &str) -> (String, String) {
     loop {
         let port = free_port().to_string();
         let direct = format!("localhost:{port}");
@@ -49,8 +49,8 @@ fn start_reporting(rig: &Rig, name: &str, token: &str, label: &str) -> (String, 
 }
 
 #[test]
-fn labels_and_addresses_count_once_they_are_accepted() {
-    let rig = Rig::new();
+fn labels_and_addresses_take_effect_when_they_are_accepted() {
+    let rig = TestCluster::new();
     let (said, direct) = start_reporting(&rig, "web-1", &rig.token(), "role=web");
     let proposed = format!("role=web, direct address {direct}");
     assert!(said.contains(&format!("without effect until it is accepted: {proposed}")), "{said}");
@@ -85,8 +85,8 @@ fn labels_and_addresses_count_once_they_are_accepted() {
 }
 
 #[test]
-fn a_token_says_who_may_join_and_what_counts() {
-    let rig = Rig::new();
+fn the_terms_of_a_token_limit_who_may_join_and_accept_proposals() {
+    let rig = TestCluster::new();
     let made = rig.run(&[
         "master",
         "token",
@@ -128,15 +128,15 @@ fn a_token_says_who_may_join_and_what_counts() {
 }
 
 /// Starts an agent that proposes a label, and returns its one-time code.
-fn start_waiting(rig: &Rig, name: &str) -> String {
+fn start_waiting(rig: &TestCluster, name: &str) -> String {
     let said = text(&start(rig, name, None, &["--label", "role=web"]).stdout);
     let code = said.lines().find(|line| line.len() == 19 && line.matches('-').count() == 3);
     code.unwrap_or_else(|| panic!("no code in {said}")).to_owned()
 }
 
 #[test]
-fn an_approval_accepts_what_is_asked_for() {
-    let rig = Rig::new();
+fn an_approval_accepts_the_proposal_only_on_request() {
+    let rig = TestCluster::new();
     let approve = |name: &str, flags: &[&str]| {
         let code = start_waiting(&rig, name);
         let shown = rig.run(&["agent", "approve", name]);
@@ -179,8 +179,8 @@ fn an_approval_accepts_what_is_asked_for() {
 }
 
 #[test]
-fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
-    let mut rig = Rig::new();
+fn the_master_dials_only_accepted_addresses_and_reports_only_a_state() {
+    let mut rig = TestCluster::new();
     let identity = stolen(&mut rig, "stolen");
     // Observed at 127.0.0.1, it proposes another machine, and then a closed port of its own.
     let victim = TcpListener::bind("127.0.0.2:0").unwrap();
@@ -198,7 +198,7 @@ fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
             ..proto::Hello::default()
         })]
     };
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
+    let rogue = RogueAgent { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
     let heard = Arc::clone(&rogue.heard);
     let words = move || -> Vec<String> {
         let heard = heard.lock().unwrap();
@@ -208,7 +208,7 @@ fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
         };
         heard.iter().filter_map(word).collect()
     };
-    let loose = rogue.set_loose(&rig, identity);
+    let loose = rogue.dial_repeatedly(&rig, identity);
     until("the agent is told", || words() == ["DIRECT_STATE_PROPOSED"]);
     let reason = rig.agent("stolen").unwrap()["link_reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("127.0.0.2") && reason.contains("label --accept stolen"), "{reason}");

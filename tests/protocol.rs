@@ -44,7 +44,7 @@ fn enums(file: &FileDescriptorProto) -> Vec<(String, &EnumDescriptorProto)> {
     top.chain(nested.collect::<Vec<_>>()).collect()
 }
 
-fn of_field(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
+fn describe_field(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     let kind = match field.r#type() {
         Type::Message | Type::Enum => field.type_name().trim_start_matches('.').to_owned(),
         kind => kind.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
@@ -88,7 +88,7 @@ fn every_change_of_the_wire_is_visible() {
         for (name, message) in messages(&file) {
             writeln!(text, "{name}").unwrap();
             for field in &message.field {
-                writeln!(text, "  {}", of_field(message, field)).unwrap();
+                writeln!(text, "  {}", describe_field(message, field)).unwrap();
             }
             for range in &message.reserved_range {
                 writeln!(text, "  reserved {}-{}", range.start(), range.end() - 1).unwrap();
@@ -126,7 +126,7 @@ fn upper_snake(name: &str) -> String {
 }
 
 #[test]
-fn the_proto_files_keep_the_conventions() {
+fn the_proto_files_follow_the_conventions() {
     let mut broken = Vec::new();
     let mut used = BTreeSet::new();
     for file in files().iter().filter(|file| file.package() == "sloth.v2") {
@@ -198,13 +198,13 @@ fn the_proto_files_keep_the_conventions() {
 }
 
 #[test]
-fn streams_of_jobs_have_one_shape() {
+fn streams_of_jobs_have_the_same_fields() {
     // A client reads all three with the same code.
     let shape = |name: &str| {
         let files = files();
         let all: Vec<_> = files.iter().flat_map(messages).collect();
         let (_, message) = all.iter().find(|(found, _)| found == &format!("sloth.v2.{name}")).unwrap();
-        message.field.iter().map(|field| of_field(message, field)).collect::<Vec<_>>()
+        message.field.iter().map(|field| describe_field(message, field)).collect::<Vec<_>>()
     };
     assert_eq!(shape("StartJobResponse"), shape("FollowJobResponse"));
     assert_eq!(shape("RerunJobResponse"), shape("FollowJobResponse"));

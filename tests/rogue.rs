@@ -8,8 +8,8 @@ mod rig;
 
 use std::sync::Arc;
 
-use peers::{Rogue, stolen};
-use rig::{Rig, until};
+use peers::{RogueAgent, stolen};
+use rig::{TestCluster, until};
 use sloth_runner::{
     domain::ids::JobId,
     wire::proto::{self, attach_response, outcome, session_response},
@@ -33,13 +33,13 @@ fn ended(kind: outcome::Kind, end_offset: u64) -> attach_response::Kind {
     attach_response::Kind::Ended(proto::TaskEnded { outcome: Some(outcome), end_offset, duration_ns: 1 })
 }
 
-fn count(rig: &Rig, sql: &str) -> u64 {
+fn count(rig: &TestCluster, sql: &str) -> u64 {
     let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
     database.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 /// Checks that honest agents and operators are still served.
-fn others_work(rig: &Rig) {
+fn expect_others_served(rig: &TestCluster) {
     for _ in 0..5 {
         let printed = rig.run(&["run", "honest", "echo works"]);
         assert_eq!((printed.status, printed.out.as_str()), (0, "works\n"), "{printed:?}");
@@ -47,10 +47,10 @@ fn others_work(rig: &Rig) {
 }
 
 #[test]
-fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deletion() {
-    let mut rig = Rig::with_agents(&["honest"]);
+fn a_stolen_agent_that_reports_false_tasks_has_no_effect_and_can_be_deleted() {
+    let mut rig = TestCluster::with_agents(&["honest"]);
     let identity = stolen(&mut rig, "stolen");
-    others_work(&rig);
+    expect_others_served(&rig);
     let jobs = count(&rig, "SELECT count(*) FROM jobs");
     let tasks = |batch: u64| {
         let task = move |number: u64| proto::HeldTask {
@@ -90,13 +90,13 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
         // 20,000 tasks.
         std::iter::once(session_response::Kind::Hello(first)).chain((0..100).map(tasks)).collect()
     };
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
-    let loose = rogue.set_loose(&rig, identity);
+    let rogue = RogueAgent { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
+    let loose = rogue.dial_repeatedly(&rig, identity);
     until("the lies were heard", || {
         count(&rig, "SELECT count(*) FROM audit WHERE actor = 'agent stolen'") >= 2
     });
     let before = rig.master_resident();
-    others_work(&rig);
+    expect_others_served(&rig);
     assert!(rig.run(&["run", "@all!stolen", "true"]).status == 0);
     let listed = rig.run(&["agent", "list"]);
     assert!(listed.status == 0 && !listed.out.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
@@ -107,7 +107,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
 
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
     assert!(rig.agent("stolen").is_none());
-    others_work(&rig);
+    expect_others_served(&rig);
     drop(loose);
 }
 
@@ -118,8 +118,8 @@ fn rand() -> bool {
 }
 
 #[test]
-fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself() {
-    let mut rig = Rig::with_agents(&["honest"]);
+fn a_stolen_agent_that_floods_the_master_delays_only_its_own_task() {
+    let mut rig = TestCluster::with_agents(&["honest"]);
     let identity = stolen(&mut rig, "stolen");
     let answers = |_: proto::Open| {
         let held = |n: u64| {
@@ -132,26 +132,26 @@ fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself
         floods.collect()
     };
     let says = || vec![session_response::Kind::Hello(hello())];
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
-    let loose = rogue.set_loose(&rig, identity);
+    let rogue = RogueAgent { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
+    let loose = rogue.dial_repeatedly(&rig, identity);
     rig.wait_state("stolen", "active");
-    let job = rig.detached("stolen", "true");
+    let job = rig.start_detached("stolen", "true");
     rig.wait_task(&job, "running");
     let before = rig.master_resident();
     for _ in 0..5 {
-        others_work(&rig);
+        expect_others_served(&rig);
     }
     let shown = rig.run(&["job", "show", &job]);
     assert!(shown.status == 0 && !shown.out.contains('\u{1b}') && shown.out.len() < 4_096, "{shown:?}");
     assert!(rig.master_resident() < before + 64 * 1024 * 1024);
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
-    others_work(&rig);
+    expect_others_served(&rig);
     drop(loose);
 }
 
 #[test]
-fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_bounds() {
-    let mut rig = Rig::with_agents(&["honest"]);
+fn a_stolen_agent_cannot_forge_who_cancelled_a_task_or_exceed_bounds() {
+    let mut rig = TestCluster::with_agents(&["honest"]);
     let identity = stolen(&mut rig, "stolen");
     let cancelled = |open: proto::Open| {
         let by = "root, at 04:00 by ticket 77\u{202e}\u{1b}[2J".to_owned();
@@ -162,14 +162,14 @@ fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_b
         vec![started(), ended(true_looking, end)]
     };
     let says = || vec![session_response::Kind::Hello(hello())];
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(cancelled), heard: Arc::default() };
-    let loose = rogue.set_loose(&rig, identity);
+    let rogue = RogueAgent { says: Arc::new(says), answers: Arc::new(cancelled), heard: Arc::default() };
+    let loose = rogue.dial_repeatedly(&rig, identity);
     rig.wait_state("stolen", "active");
     for _ in 0..2 {
         let printed = rig.run(&["run", "stolen", "true"]);
         assert!(printed.status != 0 && !printed.err.contains("root"), "{printed:?}");
         assert!(!printed.err.contains(['\u{1b}', '\u{202e}']), "{printed:?}");
     }
-    others_work(&rig);
+    expect_others_served(&rig);
     drop(loose);
 }

@@ -10,7 +10,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use rig::{Rig, processes_with, until};
+use rig::{TestCluster, processes_with, until};
 
 /// Returns a process's command line as every user of the machine sees it.
 fn shown(pid: i32) -> String {
@@ -23,8 +23,8 @@ fn end(mut child: Child) {
 }
 
 #[test]
-fn a_join_token_is_seen_by_nobody_however_it_is_given() {
-    let rig = Rig::new();
+fn a_join_token_is_never_visible_to_other_users() {
+    let rig = TestCluster::new();
     let secret = |token: &str| token.split('-').nth(1).unwrap().to_owned();
     for (name, way) in
         [("word", "--token"), ("input", "--token-file"), ("environment", ""), ("file", "--token-file")]
@@ -71,9 +71,9 @@ fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_job_that_is_deleted() {
-    let mut rig = Rig::with_agents(&["a"]);
-    let begun = |rig: &Rig| files_with(&rig.master_dir(), "hunter2");
+fn the_master_deletes_values_of_variables_and_commands_of_deleted_jobs() {
+    let mut rig = TestCluster::with_agents(&["a"]);
+    let begun = |rig: &TestCluster| files_with(&rig.master_dir(), "hunter2");
     let options = ["run", "--detach", "--start-within", "1h", "--env", "DBPASS=hunter2"];
     rig.kill_connector("a");
     rig.wait_state("a", "offline");
@@ -102,8 +102,8 @@ fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_job_that_is_deleted(
 }
 
 #[test]
-fn the_values_of_variables_and_login_strings_are_seen_by_nobody() {
-    let rig = Rig::with_agents(&["a"]);
+fn values_of_variables_are_not_visible_on_a_command_line() {
+    let rig = TestCluster::with_agents(&["a"]);
     for words in [&["--env", "DBPASS=hunter2"][..], &["-eDBPASS=hunter2"], &["-qe", "DBPASS=hunter2"]] {
         let mut job = rig.program();
         job.arg("run").args(words).args(["a", "echo $DBPASS; sleep 60"]).stdout(Stdio::piped());

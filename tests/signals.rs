@@ -13,10 +13,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rig::{Printed, Rig, until};
+use rig::{Printed, TestCluster, until};
 
 /// Returns a command that a shell starts with ignored signals, as `nohup` and `&` do.
-fn ignoring(rig: &Rig, signals: &str, words: &[&str]) -> std::process::Command {
+fn ignoring(rig: &TestCluster, signals: &str, words: &[&str]) -> std::process::Command {
     let program = rig.program();
     let mut shell = std::process::Command::new("bash");
     shell
@@ -36,7 +36,7 @@ fn send(signal: Signal, child: &Child) {
 
 #[test]
 fn signals_that_were_ignored_stay_ignored() {
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     for (name, signal) in [("HUP", Signal::SIGHUP), ("INT", Signal::SIGINT), ("TERM", Signal::SIGTERM)] {
         for flags in [&[][..], &["-b"]] {
             let go = rig.path(&format!("go-{name}-{}", flags.len()));
@@ -59,8 +59,8 @@ fn signals_that_were_ignored_stay_ignored() {
 }
 
 #[test]
-fn daemons_survive_a_hangup_and_open_their_logs_anew() {
-    let rig = Rig::new();
+fn daemons_survive_a_hangup_and_reopen_their_logs() {
+    let rig = TestCluster::new();
     let other = rig.path("other");
     let start = |words: &[&str]| {
         let mut command = rig.program();

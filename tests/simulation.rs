@@ -46,7 +46,7 @@ use sloth_runner::{
             AttachOrder, Choice, Denied, Effect, Input, JobAsked, JobDenied, JobStart, Newcomer, Now, Reply,
             ReplyTo, SessionId, Ticket, WriteId,
         },
-        stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, Write},
+        stored::{KnownTask, StoredAgent, StoredJob, StoredJobNumber, StoredTaskState, Write},
     },
 };
 
@@ -182,7 +182,7 @@ struct AgentSide {
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "what is true of each of its parts")]
-struct World {
+struct Simulation {
     dice: Dice,
     /// True time, in milliseconds.
     time: u64,
@@ -249,8 +249,8 @@ struct World {
     is_traced: bool,
 }
 
-impl World {
-    fn tell(&self, what: impl FnOnce() -> String) {
+impl Simulation {
+    fn trace(&self, what: impl FnOnce() -> String) {
         if self.is_traced {
             println!("{:>9} {}", self.time, what());
         }
@@ -374,10 +374,10 @@ impl World {
         let now = self.now();
         let mut looked_up = None;
         if !matches!(input, Input::Tick | Input::Heard(_)) {
-            self.tell(|| format!("master hears {input:?}"));
+            self.trace(|| format!("master hears {input:?}"));
         }
         for effect in self.master.step(input, now) {
-            self.tell(|| format!("    {effect:?}"));
+            self.trace(|| format!("    {effect:?}"));
             match effect {
                 Effect::Persist(token, writes, durability) => {
                     self.writes.push_back((token, writes, durability.is_retried()));
@@ -412,9 +412,9 @@ impl World {
                 Effect::LookUp(session, _, known) => {
                     let stored = self.disk.job.as_ref().map(|stored| &stored.tasks[0]);
                     let found = match stored {
-                        Some(stored) if stored.task.state.outcome().is_some() => InStore::Ended,
-                        Some(_) => InStore::Open,
-                        None => InStore::Nothing { number: KnownNumber::Free },
+                        Some(stored) if stored.task.state.outcome().is_some() => StoredTaskState::Ended,
+                        Some(_) => StoredTaskState::Open,
+                        None => StoredTaskState::Nothing { number: StoredJobNumber::Free },
                     };
                     let found = known.into_iter().map(|known| (known, found)).collect();
                     looked_up = Some(Input::LookedUp(session, found));
@@ -569,7 +569,7 @@ impl World {
     }
 
     fn crash_master(&mut self) {
-        self.tell(|| "crash_master".to_owned());
+        self.trace(|| "crash_master".to_owned());
         // What was not synced is gone, and so is what was not written.
         self.log.truncate(self.synced);
         self.writes.clear();
@@ -585,20 +585,20 @@ impl World {
             self.clock_jumped = true;
         }
         self.is_stopped_unrecorded = false;
-        self.put_deadline_off(self.clock_jumped || self.now().unix_ms < unix_before);
+        self.extend_deadline(self.clock_jumped || self.now().unix_ms < unix_before);
         self.start_master();
     }
 
     /// A restarted master may give more time if the wall clock was set: it does not know how much is left,
     /// and gives no more than was requested.
-    fn put_deadline_off(&mut self, clock_jumped: bool) {
+    fn extend_deadline(&mut self, clock_jumped: bool) {
         if clock_jumped {
             self.deadline = self.deadline.max(self.time + self.within);
         }
     }
 
     fn restart_agent(&mut self) {
-        self.tell(|| "restart_agent".to_owned());
+        self.trace(|| "restart_agent".to_owned());
         let seen = self.agent.core.seen();
         self.agent = AgentSide {
             core: Agent::new(self.life(), seen),
@@ -616,7 +616,7 @@ impl World {
     }
 
     fn reboot_agent(&mut self) {
-        self.tell(|| "reboot_agent".to_owned());
+        self.trace(|| "reboot_agent".to_owned());
         self.boot += 1;
         self.apart += 1_000;
         self.was_forgotten = true;
@@ -635,7 +635,7 @@ impl World {
         if self.was_restored {
             return;
         }
-        self.tell(|| "wipe_agent".to_owned());
+        self.trace(|| "wipe_agent".to_owned());
         self.directory += 1;
         self.spool = false;
         self.finished = None;
@@ -646,7 +646,7 @@ impl World {
     }
 
     fn restore_master(&mut self) {
-        self.tell(|| "restore_master".to_owned());
+        self.trace(|| "restore_master".to_owned());
         let Some((disk, log)) = self.backup.clone() else { return };
         // If the store is restored and the agent has forgotten the task, neither side knows of it. So at most
         // one happens.
@@ -665,7 +665,7 @@ impl World {
         // Reports of the lost store do not bind the restored one.
         (self.told, self.is_stopped, self.is_drained, self.was_restored) = (None, false, false, true);
         self.is_stopped_unrecorded = false;
-        self.put_deadline_off(self.clock_jumped);
+        self.extend_deadline(self.clock_jumped);
         self.start_master();
     }
 
@@ -745,7 +745,7 @@ impl World {
     }
 
     /// An agent whose directory was replaced begins another incarnation before it makes a decision.
-    fn look_at_directory(&mut self) {
+    fn check_directory(&mut self) {
         if self.agent.directory != self.directory {
             self.agent.directory = self.directory;
             let life = self.life();
@@ -755,7 +755,7 @@ impl World {
     }
 
     /// The agent takes the next message of a stream.
-    fn agent_hears(&mut self, at: usize) {
+    fn deliver_to_agent(&mut self, at: usize) {
         if self.frozen || !self.streams[at].agent_alive {
             return;
         }
@@ -800,7 +800,7 @@ impl World {
         self.agent.core.see(SealedRevision { revision: order.revision, seal: None });
         let knowledge = self.knowledge();
         if knowledge == Knowledge::Nothing {
-            self.look_at_directory();
+            self.check_directory();
         }
         let arrived = self.boottime();
         let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent, arrived));
@@ -814,7 +814,7 @@ impl World {
         };
         let now = self.boottime();
         let decision = self.agent.core.open(&asked, knowledge, now);
-        self.tell(|| {
+        self.trace(|| {
             format!("agent at {now}, which knows {knowledge:?}, hears {asked:?} and decides {decision:?}")
         });
         let answer = match decision {
@@ -898,7 +898,7 @@ impl World {
     }
 
     /// The master takes the next message of a stream.
-    fn master_hears(&mut self, at: usize) {
+    fn deliver_to_master(&mut self, at: usize) {
         let stream = &mut self.streams[at];
         if !stream.master_alive || self.silent {
             return;
@@ -957,7 +957,7 @@ impl World {
             Signal::Order(_) => {
                 let mut knowledge = self.knowledge();
                 if knowledge == Knowledge::Nothing {
-                    self.look_at_directory();
+                    self.check_directory();
                     self.finished = Some(Memory::NeverStarted(self.agent.core.incarnation().clone()));
                     knowledge = Knowledge::NeverStarted;
                 }
@@ -1021,9 +1021,9 @@ impl World {
         let newest = self.streams.len().checked_sub(1);
         let any = pick(&mut self.dice, self.streams.len());
         match (self.dice.roll(276), any, newest) {
-            (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.agent_hears(at),
+            (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.deliver_to_agent(at),
             (40..=74, _, Some(at)) => self.agent_sends(at),
-            (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.master_hears(at),
+            (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.deliver_to_master(at),
             (155..=174, ..) => {
                 let ends = self.dice.roll(2) == 0;
                 if let Some(command) = self.command.as_mut().filter(|command| command.ending.is_none()) {
@@ -1098,9 +1098,9 @@ impl World {
                 self.signal_moves();
             }
             for at in 0..self.streams.len() {
-                self.agent_hears(at);
+                self.deliver_to_agent(at);
                 self.agent_sends(at);
-                self.master_hears(at);
+                self.deliver_to_master(at);
             }
             self.passes(200);
             let is_live = self.disk.job.as_ref().is_some_and(|stored| stored.job.ended_ms.is_none());
@@ -1171,7 +1171,7 @@ fn started_at_most_once_in_time_and_every_outcome_true_and_final() {
     let (simulations, seed) = (number("SLOTH_SIMULATIONS", SIMULATIONS), number("SLOTH_SEED", 1));
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let simulate = |number: u64, is_traced: bool| {
-        let mut world = World::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ number, is_traced);
+        let mut world = Simulation::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ number, is_traced);
         for _ in 0..world.dice.roll(300) {
             world.act();
         }

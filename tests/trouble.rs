@@ -12,12 +12,12 @@ use std::{
     process::Stdio,
 };
 
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 #[test]
-fn an_agent_works_without_its_ports_and_takes_them_when_they_are_free() {
-    let mut rig = Rig::new();
+fn an_agent_runs_without_its_ports_and_listens_when_they_are_free() {
+    let mut rig = TestCluster::new();
     let taken = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
     let [port, metrics] = [0, 1].map(|which: usize| taken[which].local_addr().unwrap().port().to_string());
     let flags = ["--bind-address", "127.0.0.1", "--port", &port, "--metrics", &metrics];
@@ -67,8 +67,8 @@ fn open_files(pid: i32) -> u64 {
 }
 
 #[test]
-fn a_master_without_free_descriptors_answers_its_operators_and_says_so() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_master_without_free_descriptors_answers_operators_and_logs_it() {
+    let rig = TestCluster::with_agents(&["a"]);
     assert_eq!(rig.on("a", "true").status, 0);
     // Some descriptors are free, and the connections below need all of them.
     let pid = rig.master_pid();
@@ -90,8 +90,8 @@ fn a_master_without_free_descriptors_answers_its_operators_and_says_so() {
 }
 
 #[test]
-fn commands_have_the_limit_of_files_that_their_agent_was_started_with() {
-    let mut rig = Rig::new();
+fn commands_keep_the_descriptor_limit_with_which_their_agent_was_started() {
+    let mut rig = TestCluster::new();
     let token = rig.token();
     let agent = rig.agent_command("a", &[]);
     let words: Vec<_> = agent.get_args().map(std::ffi::OsStr::to_owned).collect();
@@ -111,8 +111,8 @@ fn commands_have_the_limit_of_files_that_their_agent_was_started_with() {
 }
 
 #[test]
-fn an_agent_whose_descriptors_run_out_runs_commands_and_says_so() {
-    let rig = Rig::with_agents(&["a"]);
+fn an_agent_whose_descriptors_run_out_runs_commands_and_reports_it() {
+    let rig = TestCluster::with_agents(&["a"]);
     let pid = rig.pid_in("a", "agent.pid");
     limit_files(pid, open_files(pid) + 12);
     until("the list says so", || {
@@ -169,7 +169,7 @@ impl Drop for Group {
 #[test]
 fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
     let Some(group) = Group::new() else { return };
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     // All processes of the agent: its connector, its supervisor, and the supervisor's children.
     let supervisor = rig.pid_in("a", "keeper.lock");
     let children = || {

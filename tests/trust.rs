@@ -8,8 +8,8 @@ mod rig;
 use std::{collections::BTreeMap, fs, net::TcpListener, sync::Arc};
 
 use http::{Request, StatusCode};
-use peers::{credentials, identity_of, log_in_as, methods};
-use rig::{Rig, secret, until};
+use peers::{create_operator, credentials, identity_of, methods};
+use rig::{TestCluster, secret, until};
 use sloth_runner::{
     trust::{
         authority::Authority,
@@ -91,8 +91,8 @@ fn expected_on_master(caller: &str, method: &str) -> Verdict {
 }
 
 #[test]
-fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
-    let mut rig = Rig::with_agents(&["a"]);
+fn every_method_is_served_to_permitted_callers_only() {
+    let mut rig = TestCluster::with_agents(&["a"]);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     rig.start_agent("direct", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
     until("a direct link", || rig.agent("direct").is_some_and(|agent| agent["link"] == "direct"));
@@ -114,11 +114,11 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
         callers.push((caller, Box::new(present)));
     }
     for role in ["viewer", "operator", "admin"] {
-        let own = log_in_as(&rig, role, role);
+        let own = create_operator(&rig, role, role);
         let present = move || Some(Credentials { chain: own.chain.clone(), key: own.key.clone_key() });
         callers.push((role, Box::new(present)));
     }
-    let revoked = log_in_as(&rig, "revoked", "admin");
+    let revoked = create_operator(&rig, "revoked", "admin");
     assert_eq!(rig.run(&["master", "operator", "revoke", "revoked"]).status, 0);
     let present = move || Some(Credentials { chain: revoked.chain.clone(), key: revoked.key.clone_key() });
     callers.push(("revoked", Box::new(present)));
@@ -152,7 +152,7 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
 
 #[test]
 fn a_tunnel_needs_an_agents_certificate() {
-    let rig = Rig::new();
+    let rig = TestCluster::new();
     let authority = Authority::load_or_create(&rig.master_dir().join("identity")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ca = Trust::Pinned(authority.certificate().clone());
@@ -168,8 +168,8 @@ fn a_tunnel_needs_an_agents_certificate() {
 }
 
 #[test]
-fn a_changed_key_waits_and_a_deleted_agent_asks_again() {
-    let mut rig = Rig::with_agents(&["web-1"]);
+fn a_changed_key_and_a_deleted_agent_become_pending() {
+    let mut rig = TestCluster::with_agents(&["web-1"]);
     // Another machine with the same name has another key.
     let thief = rig
         .program()
@@ -196,8 +196,8 @@ fn a_changed_key_waits_and_a_deleted_agent_asks_again() {
 }
 
 #[test]
-fn tokens_are_good_for_what_they_were_made_for() {
-    let mut rig = Rig::new();
+fn a_token_enrolls_as_many_agents_as_it_has_uses() {
+    let mut rig = TestCluster::new();
     let token = rig.token();
     let start = |name: &str, token: &str| {
         let mut command = rig.agent_command(name, &["--daemon"]);
@@ -226,11 +226,11 @@ fn tokens_are_good_for_what_they_were_made_for() {
 }
 
 #[test]
-fn a_token_that_is_revoked_lets_nobody_in_and_puts_nobody_out() {
-    let mut rig = Rig::new();
+fn a_revoked_token_enrolls_no_agent_and_keeps_enrolled_ones() {
+    let mut rig = TestCluster::new();
     let made = rig.run(&["master", "token", "create", "--uses", "5"]);
     let token = secret(&made.out).to_owned();
-    let join = |rig: &mut Rig, name: &str| {
+    let join = |rig: &mut TestCluster, name: &str| {
         let mut command = rig.agent_command(name, &["--daemon"]);
         command.env("SLOTH_RUNNER_TOKEN", &token).stdout(std::process::Stdio::piped());
         command.stderr(std::process::Stdio::piped()).output().unwrap()
@@ -265,7 +265,7 @@ fn a_token_that_is_revoked_lets_nobody_in_and_puts_nobody_out() {
 #[test]
 fn secrets_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(rig.master_dir().join("identity/ca.key")), 0o600);
     assert_eq!(mode(rig.agent_dir("a").join("identity/agent.key")), 0o600);
@@ -274,8 +274,8 @@ fn secrets_are_readable_by_their_owner_only() {
 }
 
 #[test]
-fn a_thousand_unauthenticated_do_not_disturb_the_agents() {
-    let rig = Rig::with_agents(&["a"]);
+fn a_thousand_unauthenticated_peers_do_not_disturb_the_agents() {
+    let rig = TestCluster::with_agents(&["a"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let mut calls = tokio::task::JoinSet::new();

@@ -6,7 +6,7 @@ mod rig;
 
 use std::{path::PathBuf, process::Command};
 
-use rig::{Rig, until};
+use rig::{TestCluster, until};
 
 /// A separate tmux server, with the control center in its only pane.
 struct Screen {
@@ -15,7 +15,7 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(rig: &Rig, name: &str) -> Self {
+    fn new(rig: &TestCluster, name: &str) -> Self {
         Self { socket: rig.path(name) }
     }
 
@@ -26,7 +26,7 @@ impl Screen {
     }
 
     /// Opens the control center with further arguments. What it leaves on the terminal stays visible.
-    fn open(rig: &Rig, size: (u16, u16), words: &[&str]) -> Self {
+    fn open(rig: &TestCluster, size: (u16, u16), words: &[&str]) -> Self {
         let screen = Self::new(rig, &format!("tmux-{}-{}.sock", size.0, size.1));
         let program = env!("CARGO_BIN_EXE_sloth-runner");
         let line = format!(
@@ -102,11 +102,11 @@ fn has_tmux() -> bool {
 }
 
 #[test]
-fn pick_run_watch_filter_cancel_and_quit() {
+fn agents_can_be_selected_run_on_watched_filtered_and_cancelled() {
     if !has_tmux() {
         return;
     }
-    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     let screen = Screen::open(&rig, (100, 30), &[]);
     screen.wait("● 3 active");
     screen.keys(&["a", "i"]);
@@ -141,11 +141,11 @@ fn pick_run_watch_filter_cancel_and_quit() {
 }
 
 #[test]
-fn a_master_that_is_killed_while_output_streams_is_come_back_to_without_a_gap() {
+fn output_continues_without_a_gap_after_the_master_is_killed() {
     if !has_tmux() {
         return;
     }
-    let mut rig = Rig::with_agents(&["a"]);
+    let mut rig = TestCluster::with_agents(&["a"]);
     let screen = Screen::open(&rig, (100, 30), &[]);
     screen.wait("● 1 active");
     screen.keys(&["i"]);
@@ -172,11 +172,11 @@ fn a_master_that_is_killed_while_output_streams_is_come_back_to_without_a_gap() 
 }
 
 #[test]
-fn what_a_command_prints_cannot_touch_the_terminal() {
+fn output_of_a_command_cannot_control_the_terminal() {
     if !has_tmux() {
         return;
     }
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let screen = Screen::open(&rig, (100, 30), &[]);
     screen.wait("● 1 active");
     let script = rig.path("attack.sh");
@@ -201,11 +201,11 @@ fn what_a_command_prints_cannot_touch_the_terminal() {
 }
 
 #[test]
-fn the_terminal_is_given_back_on_a_signal_and_the_program_ends_with_its_terminal() {
+fn a_signal_restores_the_terminal_and_the_program_ends_with_its_terminal() {
     if !has_tmux() {
         return;
     }
-    let rig = Rig::with_agents(&["a"]);
+    let rig = TestCluster::with_agents(&["a"]);
     let screen = Screen::open(&rig, (80, 24), &[]);
     screen.wait("● 1 active");
     screen.keys(&["i"]);
@@ -225,8 +225,8 @@ fn the_terminal_is_given_back_on_a_signal_and_the_program_ends_with_its_terminal
 }
 
 #[test]
-fn without_a_terminal_it_says_what_works_without_one() {
-    let rig = Rig::new();
+fn without_a_terminal_the_control_center_is_refused() {
+    let rig = TestCluster::new();
     let printed = rig.run(&["tui"]);
     assert_eq!(printed.status, 2);
     assert!(printed.err.contains("needs a terminal"), "{}", printed.err);
@@ -236,17 +236,17 @@ fn without_a_terminal_it_says_what_works_without_one() {
 #[test]
 #[ignore = "panics in a terminal that it took; run by the test below"]
 fn takes_the_terminal_and_panics() {
-    sloth_runner::tui::terminal::give_back_on_panic();
+    sloth_runner::tui::terminal::restore_on_panic();
     sloth_runner::tui::terminal::take(true).unwrap();
     panic!("something went wrong");
 }
 
 #[test]
-fn a_panic_gives_the_terminal_back() {
+fn a_panic_restores_the_terminal() {
     if !has_tmux() {
         return;
     }
-    let rig = Rig::new();
+    let rig = TestCluster::new();
     let screen = Screen::new(&rig, "tmux-100-30.sock");
     let program = std::env::current_exe().unwrap();
     let line = format!(

@@ -117,13 +117,13 @@ fn expect_none(found: Vec<String>) {
 }
 
 #[test]
-fn words_of_a_line_are_found_in_identifiers_too() {
+fn words_are_found_in_identifiers() {
     assert_eq!(words("let x = drop_worker(KeepAlive::ON);").trim(), "let x drop worker keep alive on");
     assert_eq!(words("/// The job's end").trim(), "the jobs end");
 }
 
 #[test]
-fn what_was_replaced_is_not_said_any_more() {
+fn replaced_phrases_are_not_used() {
     let mut found = Vec::new();
     for (file, text) in texts() {
         for (number, line) in text.lines().enumerate() {
@@ -156,7 +156,7 @@ fn identifiers(line: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn a_job_is_called_a_job() {
+fn no_identifier_calls_a_job_a_run() {
     let mut found = Vec::new();
     for (file, text) in texts() {
         // Data of earlier versions are read by their old names.

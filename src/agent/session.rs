@@ -20,7 +20,7 @@ use crate::{
         },
     },
     sys::{clock::boottime_ms, random},
-    trust::machine::this_machine,
+    trust::machine::machine_digest,
     wire::{PROTOCOL, SOFTWARE_VERSION, agent::Outgoing, incoming::Incoming},
 };
 
@@ -180,7 +180,7 @@ pub async fn serve(
 fn guard_master(agent: &Agent, welcome: &Welcome) {
     let me = nix::unistd::geteuid().as_raw();
     let could_be_master = me == 0 || me == welcome.user_id;
-    let is_there = could_be_master && welcome.machine.is_some() && welcome.machine == this_machine();
+    let is_there = could_be_master && welcome.machine.is_some() && welcome.machine == machine_digest();
     if is_there && !agent.trusts_operators {
         tracing::info!("on the master's machine: runs commands of administrators only (--trust-operators)");
     }

@@ -5,11 +5,11 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 use super::output::{note, stderr_is_terminal};
 
 /// Maximum length of an answer, in bytes.
-const LONGEST: u64 = 64;
+const MAX_ANSWER_BYTES: u64 = 64;
 
 /// Whether a person can be asked: standard input and standard error are terminals.
 #[must_use]
-pub(super) fn may_ask() -> bool {
+pub(super) fn can_prompt() -> bool {
     io::stdin().is_terminal() && stderr_is_terminal()
 }
 
@@ -20,6 +20,6 @@ pub(super) fn may_ask() -> bool {
 pub(super) fn agrees(question: &str) -> io::Result<bool> {
     note(&format!("{question} Type yes, or anything else for no:"));
     let mut answer = String::new();
-    io::Read::take(io::stdin().lock(), LONGEST).read_line(&mut answer)?;
+    io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES).read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

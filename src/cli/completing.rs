@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// Maximum time for an answer, because a user waits after each key.
-const WITHIN: Duration = Duration::from_millis(700);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 /// Maximum number of jobs that are offered.
-const JOBS: u32 = 20;
+const MAX_JOBS: u32 = 20;
 /// The characters that join the parts of a target expression.
-const JOINS: [char; 4] = [',', '!', '&', '^'];
+const OPERATORS: [char; 4] = [',', '!', '&', '^'];
 
 /// Calls the default master.
 fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
@@ -28,7 +28,7 @@ fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
         let answer = async { question(ControlClient::connect(&address).await.ok()?).await };
-        tokio::time::timeout(WITHIN, answer).await.ok()?
+        tokio::time::timeout(ANSWER_TIMEOUT, answer).await.ok()?
     })
 }
 
@@ -71,7 +71,7 @@ fn parts(agents: &[AgentView]) -> Vec<String> {
 pub(super) fn target() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
-        let at = current.rfind(JOINS).map_or(0, |at| at + 1);
+        let at = current.rfind(OPERATORS).map_or(0, |at| at + 1);
         let (before, part) = current.split_at(at);
         let found = parts(&agents()).into_iter().filter(|found| found.starts_with(part));
         found.map(|found| CompletionCandidate::new(format!("{before}{found}"))).collect()
@@ -82,7 +82,7 @@ pub(super) fn target() -> ArgValueCompleter {
 #[must_use]
 pub(super) fn job() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let request = ListJobs { limit: Some(JOBS), ..ListJobs::default() };
+        let request = ListJobs { limit: Some(MAX_JOBS), ..ListJobs::default() };
         let jobs = ask(async |client| client.jobs(request).await.ok()).unwrap_or_default().into_iter();
         let shown =
             jobs.map(|job| (job.number.to_string(), format!("{}: {}", job.target, job.command.shown())));

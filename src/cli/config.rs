@@ -28,9 +28,9 @@ pub(super) const FILE_VARIABLE: &str = "SLOTH_RUNNER_CONFIG";
 const FILE: &str = "sloth-runner.toml";
 
 /// Flags that make sense for one start, but not for every start.
-const ONCE: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
+const START_ONLY_FLAGS: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
 /// Flags of `agent run` whose defaults can be configured.
-const CONFIGURABLE: [&str; 7] =
+const CONFIGURABLE_RUN_FLAGS: [&str; 7] =
     ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
 
 /// A section: its flags, and the commands that take them.
@@ -46,7 +46,7 @@ fn flags(of: Command, wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
 }
 
 fn sections() -> Vec<Section> {
-    let daemon = |id: &str| !ONCE.contains(&id);
+    let daemon = |id: &str| !START_ONLY_FLAGS.contains(&id);
     vec![
         Section {
             name: "client",
@@ -56,7 +56,7 @@ fn sections() -> Vec<Section> {
         },
         Section {
             name: "run",
-            flags: flags(RunArgs::augment_args(Command::new("")), |id| CONFIGURABLE.contains(&id)),
+            flags: flags(RunArgs::augment_args(Command::new("")), |id| CONFIGURABLE_RUN_FLAGS.contains(&id)),
             commands: &[&["run"], &["agent", "run"]],
         },
         Section {
@@ -227,7 +227,7 @@ impl Settings {
                 let Some(values) = self.of(section.name, key_of(flag)) else { continue };
                 let id = flag.get_id().as_str();
                 if section.name == "client" {
-                    command = everywhere(command, id, &values, &mut Vec::new());
+                    command = set_default_everywhere(command, id, &values, &mut Vec::new());
                 }
                 for path in section.commands {
                     command = at(command, path, id, &values);
@@ -342,7 +342,12 @@ fn at(command: Command, path: &[&'static str], id: &str, values: &[String]) -> C
 }
 
 /// Sets the default of a client's flag in every command that has it.
-fn everywhere(mut command: Command, id: &str, values: &[String], path: &mut Vec<String>) -> Command {
+fn set_default_everywhere(
+    mut command: Command,
+    id: &str,
+    values: &[String],
+    path: &mut Vec<String>,
+) -> Command {
     // For an agent, `--master` is the address to connect to, not a stored master.
     let is_agents = path.last().is_some_and(|last| ["start", "simulate", "service"].contains(&last.as_str()));
     if !is_agents && command.get_arguments().any(|arg| arg.get_id() == id) {
@@ -351,7 +356,7 @@ fn everywhere(mut command: Command, id: &str, values: &[String], path: &mut Vec<
     let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
     for name in names.into_iter().filter(|name| name != "service") {
         path.push(name.clone());
-        command = command.mut_subcommand(name, |inner| everywhere(inner, id, values, path));
+        command = command.mut_subcommand(name, |inner| set_default_everywhere(inner, id, values, path));
         path.pop();
     }
     command

@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Returns a hint for a flag of another tool. The caller has checked that a job was meant.
 #[must_use]
-pub(super) fn of_other_tools(error: &clap::Error) -> Option<String> {
+pub(super) fn for_foreign_flag(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }

@@ -83,7 +83,7 @@ impl Masters {
         self.directory.join("masters").join(name)
     }
 
-    fn unusable(path: &Path) -> impl Fn(io::Error) -> Failure {
+    fn io_failure(path: &Path) -> impl Fn(io::Error) -> Failure {
         let path = path.display().to_string();
         move |error| Failure::new(format!("cannot use {path}: {error}"))
     }
@@ -97,11 +97,11 @@ impl Masters {
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Self::unusable(&directory)(error)),
+            Err(error) => return Err(Self::io_failure(&directory)(error)),
         };
         let mut all = Vec::new();
         for entry in entries {
-            let name = entry.map_err(Self::unusable(&directory))?.file_name();
+            let name = entry.map_err(Self::io_failure(&directory))?.file_name();
             let Some(name) = name.to_str() else { continue };
             // This directory also has the histories of masters that are not stored.
             all.extend(self.find(name)?.map(|known| (name.to_owned(), known)));
@@ -119,7 +119,7 @@ impl Masters {
             return Ok(None);
         }
         let path = self.place(name).join("master.json");
-        let Some(json) = read_optional(&path).map_err(Self::unusable(&path))? else { return Ok(None) };
+        let Some(json) = read_optional(&path).map_err(Self::io_failure(&path))? else { return Ok(None) };
         let known = serde_json::from_slice(&json);
         let broken = |error| Failure::new(format!("{} is invalid: {error}", path.display()));
         known.map(Some).map_err(broken)
@@ -131,7 +131,7 @@ impl Masters {
     /// If the selection cannot be read.
     pub fn selected(&self) -> Result<Option<String>, Failure> {
         let path = self.directory.join("selected-master");
-        let text = read_optional(&path).map_err(Self::unusable(&path))?.unwrap_or_default();
+        let text = read_optional(&path).map_err(Self::io_failure(&path))?.unwrap_or_default();
         let name = String::from_utf8_lossy(&text).trim().to_owned();
         Ok(Some(name).filter(|name| !name.is_empty()))
     }
@@ -143,7 +143,7 @@ impl Masters {
     pub fn select(&self, name: Option<&str>) -> Result<(), Failure> {
         make_private(&self.directory).map_err(Failure::new)?;
         let path = self.directory.join("selected-master");
-        write_private(&path, name.unwrap_or_default().as_bytes(), false).map_err(Self::unusable(&path))
+        write_private(&path, name.unwrap_or_default().as_bytes(), false).map_err(Self::io_failure(&path))
     }
 
     /// Stores a master that needs no key.
@@ -164,7 +164,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the name is invalid or belongs to another master, or if a file cannot be written.
-    pub fn put_login(
+    pub fn store_login(
         &self,
         name: &str,
         address: &str,
@@ -229,7 +229,7 @@ impl Masters {
         // partial one.
         more(&place)
             .and_then(|()| write_private(&place.join("master.json"), &json, true))
-            .map_err(Self::unusable(&place))
+            .map_err(Self::io_failure(&place))
     }
 
     /// Removes a master, with its key and history.
@@ -241,7 +241,7 @@ impl Masters {
             return Err(self.unknown(name)?);
         }
         let place = self.place(name);
-        fs::remove_dir_all(&place).map_err(Self::unusable(&place))?;
+        fs::remove_dir_all(&place).map_err(Self::io_failure(&place))?;
         if self.selected()?.as_deref() == Some(name) {
             self.select(None)?;
         }
@@ -276,7 +276,7 @@ impl Masters {
         let read = |file: &str| -> Result<Vec<u8>, Failure> {
             let path = place.join(file);
             let text = format!("{} is missing; log in to {name} again", path.display());
-            read_optional(&path).map_err(Self::unusable(&path))?.ok_or_else(|| Failure::new(text))
+            read_optional(&path).map_err(Self::io_failure(&path))?.ok_or_else(|| Failure::new(text))
         };
         let ca = CertificateDer::from(read("ca.der")?);
         let chain = vec![CertificateDer::from(read("operator.der")?), ca.clone()];

@@ -33,7 +33,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     show_name();
     keep_freed_memory();
     // If a shell requests completions, this call prints them and ends the process.
-    clap_complete::CompleteEnv::with_factory(Cli::command).var(commands::neighbours::VARIABLE).complete();
+    clap_complete::CompleteEnv::with_factory(Cli::command)
+        .var(commands::neighbours::COMPLETION_VARIABLE)
+        .complete();
     let settings = match Settings::load() {
         Ok(settings) => settings,
         Err(failure) => return end(Err(failure)),
@@ -44,7 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are no errors and go to standard output; everything else is a usage error.
             if error.use_stderr() {
-                match is_job(&arguments).then(|| hints::of_other_tools(&error)).flatten() {
+                match is_job(&arguments).then(|| hints::for_foreign_flag(&error)).flatten() {
                     Some(hint) => output::complain(&hint),
                     None => drop(error.print()),
                 }
@@ -74,7 +76,7 @@ fn parse(settings: &Settings, arguments: &[OsString]) -> Result<Cli, clap::Error
 }
 
 /// Returns the index of the word `run` or `exec`, if the command line runs a job.
-fn place_of_job(arguments: &[OsString]) -> Option<usize> {
+fn run_word_index(arguments: &[OsString]) -> Option<usize> {
     let word = |at: usize| arguments.get(at)?.to_str();
     match (word(1)?, word(2)) {
         ("run" | "exec", _) => Some(1),
@@ -84,14 +86,14 @@ fn place_of_job(arguments: &[OsString]) -> Option<usize> {
 }
 
 fn is_job(arguments: &[OsString]) -> bool {
-    place_of_job(arguments).is_some()
+    run_word_index(arguments).is_some()
 }
 
 /// Parses `agent run …` with its own flags only: building the tree of all commands takes a tenth of the time
 /// of a short command. Returns `None` if the whole tree is needed: for other commands, for settings from
 /// files, and for mistakes, because their messages refer to the tree.
 fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
-    let at = place_of_job(arguments)?;
+    let at = run_word_index(arguments)?;
     if !settings.is_empty() {
         return None;
     }

@@ -62,18 +62,18 @@ impl Paint {
             Tone::Bad => "31",
             Tone::Waiting => "33",
             Tone::Dim => "2",
-            Tone::Name(place) => NAMES[place % NAMES.len()],
+            Tone::Name(place) => NAME_COLOURS[place % NAME_COLOURS.len()],
         };
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }
 
 /// Colours that are readable on dark and on light backgrounds.
-const NAMES: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
+const NAME_COLOURS: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
 
 /// Whether a code occurs in a colour sequence of this program.
 fn is_own_code(code: &str) -> bool {
-    ["0", "2", "31", "32", "33"].contains(&code) || NAMES.contains(&code)
+    ["0", "2", "31", "32", "33"].contains(&code) || NAME_COLOURS.contains(&code)
 }
 
 /// Returns a text that is safe for a terminal: lines, tabs and this program's own colours. Every other
@@ -103,7 +103,7 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
 /// Returns JSON that is safe for a terminal: harmful characters are written as escapes, which have the same
 /// meaning.
 #[must_use]
-pub fn harmless_json(json: &str) -> Cow<'_, str> {
+pub fn sanitize_json(json: &str) -> Cow<'_, str> {
     if !json.contains(|sign| is_harmful(sign) && sign != '\n') {
         return Cow::Borrowed(json);
     }
@@ -154,12 +154,12 @@ pub fn complain(message: &str) {
 /// Prints a message to standard error.
 pub fn note(message: &str) {
     // If standard error is gone, there is no other place for the message.
-    let _ = write_fully(Stream::Stderr, format!("{}\n", in_locale(&harmless(message))).as_bytes());
+    let _ = write_fully(Stream::Stderr, format!("{}\n", for_locale(&harmless(message))).as_bytes());
 }
 
 /// Whether the locale has the glyphs of this program, and shows each in one cell.
 #[must_use]
-pub fn has_signs() -> bool {
+pub fn has_glyphs() -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(is_set);
     let locale = locale.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_lowercase();
@@ -170,8 +170,8 @@ pub fn has_signs() -> bool {
 /// Returns a text with this program's glyphs replaced by ASCII, if the locale lacks them: in mail of cron,
 /// for example.
 #[must_use]
-pub fn in_locale(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || has_signs() { Cow::Borrowed(text) } else { Cow::Owned(in_ascii(text)) }
+pub fn for_locale(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || has_glyphs() { Cow::Borrowed(text) } else { Cow::Owned(in_ascii(text)) }
 }
 
 fn in_ascii(text: &str) -> String {
@@ -201,17 +201,17 @@ fn in_ascii(text: &str) -> String {
 pub fn say(text: &str) -> io::Result<()> {
     let text = harmless(text);
     // Output to anything else is for a program, and is not changed.
-    let text = if stdout_is_terminal() { in_locale(&text) } else { Cow::Borrowed(text.as_ref()) };
-    unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
+    let text = if stdout_is_terminal() { for_locale(&text) } else { Cow::Borrowed(text.as_ref()) };
+    ignore_broken_pipe(write_fully(Stream::Stdout, text.as_bytes()))
 }
 
 /// Prints a line to standard output.
 ///
 /// # Errors
 /// If its reader is gone, or standard output cannot be written.
-pub fn say_line(line: &str) -> io::Result<()> {
+pub fn print_line(line: &str) -> io::Result<()> {
     let line = harmless(line);
-    let line = if stdout_is_terminal() { in_locale(&line) } else { Cow::Borrowed(line.as_ref()) };
+    let line = if stdout_is_terminal() { for_locale(&line) } else { Cow::Borrowed(line.as_ref()) };
     write_fully(Stream::Stdout, format!("{line}\n").as_bytes())
 }
 
@@ -219,11 +219,11 @@ pub fn say_line(line: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`say`].
-pub fn say_json(format: Format, value: &impl Serialize) -> io::Result<()> {
-    unless_closed(print_json(format, value))
+pub fn print_json_ignoring_closed(format: Format, value: &impl Serialize) -> io::Result<()> {
+    ignore_broken_pipe(print_json(format, value))
 }
 
-/// Like [`say_json`], but a reader that is gone is an error.
+/// Like [`print_json_ignoring_closed`], but a reader that is gone is an error.
 ///
 /// # Errors
 /// If its reader is gone, or standard output cannot be written.
@@ -232,7 +232,7 @@ pub fn print_json(format: Format, value: &impl Serialize) -> io::Result<()> {
         Format::Ndjson => serde_json::to_string(value),
         Format::Json | Format::Text => serde_json::to_string_pretty(value),
     };
-    write_fully(Stream::Stdout, harmless_json(&(json? + "\n")).as_bytes())
+    write_fully(Stream::Stdout, sanitize_json(&(json? + "\n")).as_bytes())
 }
 
 /// Prints a help text of the command-line parser, with colours on a terminal.
@@ -242,14 +242,14 @@ pub fn print_json(format: Format, value: &impl Serialize) -> io::Result<()> {
 pub fn say_help(help: &clap::builder::StyledStr) -> io::Result<()> {
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     let text = if paint.on { help.ansi().to_string() } else { help.to_string() };
-    unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
+    ignore_broken_pipe(write_fully(Stream::Stdout, text.as_bytes()))
 }
 
 /// Ignores the error of a reader that is gone: it needs no more output.
 ///
 /// # Errors
 /// Returns all other errors.
-pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+pub fn ignore_broken_pipe(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
@@ -351,7 +351,7 @@ mod tests {
             assert_eq!(harmless(dirty), clean, "{dirty:?}");
         }
         let json = serde_json::json!({ "reason": "a\u{202e}b\u{9b}c\u{e0041}d\x1be" });
-        let shown = harmless_json(&json.to_string()).into_owned();
+        let shown = sanitize_json(&json.to_string()).into_owned();
         assert!(!shown.contains(is_harmful), "{shown}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json, "it means the same");
     }

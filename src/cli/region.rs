@@ -6,30 +6,30 @@ use nix::unistd::{getpgrp, tcgetpgrp};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
-    output::{harmless, in_locale, is_dumb, stderr_is_terminal},
+    output::{for_locale, harmless, is_dumb, stderr_is_terminal},
     stdio::is_pipe,
 };
 
 /// The live region. It holds the bottom lines of the terminal; everything else is printed while it is erased.
 #[derive(Debug, Default)]
-pub struct Region {
+pub struct StatusLines {
     /// Number of lines that are on the screen now.
     height: usize,
 }
 
 /// Columns and rows of a terminal that does not report its size.
-const UNKNOWN: (usize, usize) = (80, 24);
+const DEFAULT_TERMINAL_SIZE: (usize, usize) = (80, 24);
 
 /// Returns the columns and rows of the terminal at standard error.
 #[must_use]
 pub fn terminal_size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stderr()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => UNKNOWN,
+        _ => DEFAULT_TERMINAL_SIZE,
     }
 }
 
-impl Region {
+impl StatusLines {
     /// Creates a region if standard error is a terminal that can be drawn on. Returns `None` if standard
     /// output is a pipe, because a pager or `tee` may write to the same terminal.
     #[must_use]
@@ -47,13 +47,13 @@ impl Region {
         // The last lines matter most, and one row stays for the text above.
         let fits = lines.len().min(rows.saturating_sub(1).max(1));
         let lines = &lines[lines.len() - fits..];
-        let mut out = self.erasing();
+        let mut out = self.erase_sequence();
         for (index, line) in lines.iter().enumerate() {
             if index > 0 {
                 out.push_str("\r\n");
             }
             // A full last column would wrap on some terminals.
-            out.push_str(&clip(&in_locale(&harmless(line)), columns.saturating_sub(1)));
+            out.push_str(&clip(&for_locale(&harmless(line)), columns.saturating_sub(1)));
         }
         self.height = lines.len();
         let _ = io::stderr().write_all(out.as_bytes());
@@ -62,20 +62,20 @@ impl Region {
     /// Erases the region from the screen.
     pub fn erase(&mut self) {
         if self.height > 0 {
-            let out = self.erasing();
+            let out = self.erase_sequence();
             self.height = 0;
             let _ = io::stderr().write_all(out.as_bytes());
         }
     }
 
     /// Accounts for a typed Enter, which moved the cursor below the region.
-    pub fn newline_typed(&mut self) {
+    pub fn account_for_newline(&mut self) {
         if self.height > 0 {
             self.height += 1;
         }
     }
 
-    fn erasing(&self) -> String {
+    fn erase_sequence(&self) -> String {
         match self.height {
             0 => String::new(),
             1 => "\r\x1b[J".to_owned(),

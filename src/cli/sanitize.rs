@@ -77,7 +77,7 @@ impl Sanitizer {
     }
 
     /// Returns the harmless part of `bytes`, as [`Clean`].
-    pub fn cleaned(&mut self, bytes: &[u8]) -> Clean {
+    pub fn clean_output(&mut self, bytes: &[u8]) -> Clean {
         Clean(self.clean(bytes))
     }
 

@@ -25,10 +25,10 @@ use crate::domain::frame::Stream;
 
 /// Maximum time that a write waits for its reader, before the rest goes to the backlog. With a shorter wait,
 /// output that a slow reader takes a moment later would be copied.
-const AT_ONCE: Duration = Duration::from_millis(100);
+const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Maximum time that a thread waits for a reader before it checks whether the wait is still needed.
-const LOOK_UP: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a write avoids blocking on a slow reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(super) fn is_pipe(file: &impl AsFd) -> bool {
 }
 
 /// Whether standard output and error go to the same place.
-pub(super) fn is_one_place() -> bool {
+pub(super) fn stdout_is_stderr() -> bool {
     let place = |file: BorrowedFd<'_>| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
     place(io::stdout().as_fd()) == place(io::stderr().as_fd())
 }
@@ -64,17 +64,17 @@ fn named(stream: Stream, error: &io::Error) -> io::Error {
         Stream::Stdout => "output",
         Stream::Stderr => "error",
     };
-    io::Error::new(error.kind(), NotWritten(format!("cannot write to standard {name}: {error}")))
+    io::Error::new(error.kind(), StreamWriteError(format!("cannot write to standard {name}: {error}")))
 }
 
 /// A write error of a standard stream.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct NotWritten(String);
+struct StreamWriteError(String);
 
 /// Whether an error comes from a standard stream, not from a file.
-pub(super) fn is_of_stream(error: &io::Error) -> bool {
-    matches!(error.get_ref(), Some(source) if source.is::<NotWritten>())
+pub(super) fn is_stream_error(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(source) if source.is::<StreamWriteError>())
 }
 
 /// Writes everything to standard output or error, and waits for the reader without a limit, even if another
@@ -94,7 +94,7 @@ pub(super) fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(named(stream, &io::ErrorKind::WriteZero.into())),
             Ok(count) => rest = &rest[count..],
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => wait_until_writable(file, LOOK_UP),
+            Err(Errno::EAGAIN) => wait_until_writable(file, POLL_INTERVAL),
             Err(error) => return Err(named(stream, &error.into())),
         }
     }
@@ -171,7 +171,7 @@ impl Stdio {
         if self.has_backlog() {
             self.backlog.0.extend_from_slice(bytes);
         } else {
-            let rest = self.write_now(bytes, AT_ONCE)?;
+            let rest = self.write_now(bytes, WRITE_TIMEOUT)?;
             self.backlog = (bytes[rest..].to_vec(), 0);
         }
         Ok(())
@@ -196,7 +196,8 @@ impl Stdio {
                 let file = self.file.try_clone()?;
                 // On a thread that may block. Its wait has a limit, so that it ends soon after this future is
                 // dropped.
-                let waited = tokio::task::spawn_blocking(move || wait_until_writable(file.as_fd(), LOOK_UP));
+                let waited =
+                    tokio::task::spawn_blocking(move || wait_until_writable(file.as_fd(), POLL_INTERVAL));
                 waited.await.map_err(io::Error::other)?;
             }
         }

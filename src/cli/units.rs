@@ -145,10 +145,10 @@ SyslogIdentifier={}
 }
 
 /// The environment variable that marks units whose commands end with the service.
-pub const CONFINED: &str = "SLOTH_RUNNER_CONFINED";
+pub const CONFINED_VARIABLE: &str = "SLOTH_RUNNER_CONFINED";
 
 /// The data directory of a master that runs as its own user.
-pub const MASTER_OF_USER: &str = "/var/lib/sloth-runner-master";
+pub const USER_MASTER_DATA_DIR: &str = "/var/lib/sloth-runner-master";
 
 const TAIL: &str = "
 [Install]

@@ -14,15 +14,15 @@ use super::{
     core::{
         Core,
         messages::{AttachOrder, Effect, Input, Now, Reply, SessionId, Ticket},
-        stored::{InStore, KnownTask},
+        stored::{KnownTask, StoredTaskState},
     },
     dispatch::{self, AttachSignals},
     handle::{Handle, Message, SessionHandle},
     journal::Journal,
     output_log::{OutputLogs, budget::Budget},
-    prefetch::Ahead,
+    prefetch::Prefetcher,
     signal,
-    stdin_relay::Inputs,
+    stdin_relay::StdinRelays,
     store::{Store, StoreWriter, Written},
 };
 use crate::{
@@ -41,9 +41,9 @@ use crate::{
 };
 
 /// Maximum number of messages that wait in the actor's inbox.
-const INBOX: usize = 4_096;
+const MAX_QUEUED_MESSAGES: usize = 4_096;
 /// Interval between two [`Input::Tick`] of the core.
-const TICK: Duration = Duration::from_millis(500);
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The actor: owns the core, and the channels, sessions and journals that its effects refer to by id.
 pub struct Actor {
@@ -59,8 +59,8 @@ pub struct Actor {
     store: Store,
     logs: OutputLogs,
     budget: Budget,
-    inputs: Inputs,
-    ahead: Ahead,
+    inputs: StdinRelays,
+    ahead: Prefetcher,
     shutdown: Shutdown,
     replies: HashMap<Ticket, oneshot::Sender<Reply>>,
     last_ticket: Ticket,
@@ -95,10 +95,10 @@ impl Actor {
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
         history: Store,
         logs: OutputLogs,
-        inputs: Inputs,
+        inputs: StdinRelays,
         shutdown: Shutdown,
     ) -> std::io::Result<(Self, Handle)> {
-        let (sender, inbox) = mpsc::channel(INBOX);
+        let (sender, inbox) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let watched = watch::Sender::new(core.watched_revision());
         let operators = watch::Sender::new(0);
         let remembered = watch::Sender::new(Revision::default());
@@ -122,7 +122,7 @@ impl Actor {
             logs,
             budget: Budget::default(),
             inputs,
-            ahead: Ahead::start(&shutdown),
+            ahead: Prefetcher::start(&shutdown),
             shutdown,
             replies: HashMap::new(),
             last_ticket: Ticket::default(),
@@ -140,7 +140,7 @@ impl Actor {
     /// Runs until `shutdown.now`. `pulse` beats with each input and each tick.
     pub async fn run(mut self, pulse: Pulse) {
         let _vital = Vital::new("the master's core");
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             pulse.beat();
@@ -335,7 +335,7 @@ async fn until(due: Option<std::time::Instant>) {
 }
 
 /// Maximum number of an agent's tasks in one input of the core: each of them can recover a job.
-const TAKEN_AT_ONCE: usize = 64;
+const MAX_TASKS_PER_INPUT: usize = 64;
 
 /// Looks up in the store the tasks that an agent reports, and passes the results to the core. If the store
 /// cannot be read, nothing happens until the agent reconnects. Foreign and unproved tasks are ignored, and
@@ -348,10 +348,10 @@ async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentNa
         Ok(Err(error)) => return tracing::error!(%error, "cannot look up what an agent has"),
         Err(_) => return,
     };
-    let count = |wanted: InStore| found.iter().filter(|(_, found)| *found == wanted).count();
+    let count = |wanted: StoredTaskState| found.iter().filter(|(_, found)| *found == wanted).count();
     for (count, what, why) in [
-        (count(InStore::Foreign), "tasks of other agents", "they are not its own"),
-        (count(InStore::Unproved), "unknown tasks", "it has no proof of them"),
+        (count(StoredTaskState::Foreign), "tasks of other agents", "they are not its own"),
+        (count(StoredTaskState::Unproved), "unknown tasks", "it has no proof of them"),
     ] {
         if count > 0 {
             let (who, reason) = (format!("agent {name}"), format!("{count} tasks are ignored: {why}"));
@@ -359,10 +359,11 @@ async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentNa
             handle.tell(Input::Refused { who, what: what.to_owned(), reason }).await;
         }
     }
-    let mut found =
-        found.into_iter().filter(|(_, found)| !matches!(found, InStore::Foreign | InStore::Unproved));
+    let mut found = found
+        .into_iter()
+        .filter(|(_, found)| !matches!(found, StoredTaskState::Foreign | StoredTaskState::Unproved));
     loop {
-        let part: Vec<(KnownTask, InStore)> = found.by_ref().take(TAKEN_AT_ONCE).collect();
+        let part: Vec<(KnownTask, StoredTaskState)> = found.by_ref().take(MAX_TASKS_PER_INPUT).collect();
         if part.is_empty() {
             return;
         }

@@ -24,7 +24,7 @@ impl Cap {
     pub(super) fn new(bytes: u64, overflow: Overflow) -> Self {
         let newest = match overflow {
             Overflow::Block => bytes / 2,
-            Overflow::Gap => NEWEST.min(bytes / 2),
+            Overflow::Gap => MAX_NEWEST_BYTES.min(bytes / 2),
         };
         // At least one byte of the end is kept: otherwise nothing would show that output was dropped.
         let newest = newest.max(1);
@@ -34,10 +34,10 @@ impl Cap {
 }
 
 /// Maximum size of a task's newest output in memory, in bytes.
-const NEWEST: u64 = 256 * 1024;
+const MAX_NEWEST_BYTES: u64 = 256 * 1024;
 
 /// Returns the approximate memory use of a frame, in bytes.
-fn held(frame: &Frame) -> u64 {
+fn memory_of(frame: &Frame) -> u64 {
     (frame.data.len() + size_of::<Frame>()) as u64
 }
 
@@ -57,7 +57,7 @@ impl Newest {
     pub(super) fn new(cap: Cap) -> Self {
         Self {
             frames: VecDeque::new(),
-            most: NEWEST.min(cap.bytes.saturating_sub(cap.beginning)).max(1),
+            most: MAX_NEWEST_BYTES.min(cap.bytes.saturating_sub(cap.beginning)).max(1),
             bytes: 0,
         }
     }
@@ -87,7 +87,8 @@ impl Newest {
             self.bytes -= oldest.data.len() as u64;
             let end = oldest.end();
             let rest = oldest.from_offset(end.saturating_sub(self.most.saturating_sub(self.bytes)));
-            let fits = |rest: &Frame| self.frames.is_empty() || self.memory() + held(rest) <= 2 * self.most;
+            let fits =
+                |rest: &Frame| self.frames.is_empty() || self.memory() + memory_of(rest) <= 2 * self.most;
             let rest = rest.filter(fits);
             gone = Some(rest.as_ref().map_or(end, |rest| rest.offset));
             if let Some(rest) = rest {

@@ -76,7 +76,7 @@ pub async fn answer(
     let mut known: Option<Known> = None;
     while let Some(question) = questions.recv().await {
         let id = question.id;
-        let agrees = match look(job, &handle, &logs, &mut known, question).await {
+        let agrees = match compare_output(job, &handle, &logs, &mut known, question).await {
             Ok(Some(agrees)) => agrees,
             // The job is over, or the master is ending: no answer is needed.
             Ok(None) => continue,
@@ -89,7 +89,7 @@ pub async fn answer(
     }
 }
 
-async fn look(
+async fn compare_output(
     job: JobId,
     handle: &Handle,
     logs: &OutputLogs,

@@ -30,7 +30,7 @@ const MAX_RETRY: Duration = Duration::from_mins(5);
 
 /// A change of an agent's direct link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LinkNews {
+pub(super) struct LinkChange {
     /// The new state of the link.
     pub state: DirectState,
     /// The reason, as text for operators.
@@ -101,7 +101,7 @@ pub(super) async fn keep(
     links: Arc<Links>,
     wanted: Wanted,
     target: Target,
-    news: mpsc::Sender<LinkNews>,
+    news: mpsc::Sender<LinkChange>,
     close: CancellationToken,
 ) {
     let Wanted { preference, direct, is_accepted, accepted } = wanted;
@@ -113,7 +113,7 @@ pub(super) async fn keep(
                 "the agent listens on nothing (no --port, --bind-address or --report-address)"
             }
         };
-        let _ = news.send(LinkNews { state: DirectState::Unwanted, reason: reason.to_owned() }).await;
+        let _ = news.send(LinkChange { state: DirectState::Unwanted, reason: reason.to_owned() }).await;
         return;
     };
     let keep = async {
@@ -122,7 +122,7 @@ pub(super) async fn keep(
                 "the agent reports {direct}, which is tried once it is accepted: `{}`",
                 acceptance(&target.name)
             );
-            let _ = news.send(LinkNews { state: DirectState::Proposed, reason }).await;
+            let _ = news.send(LinkChange { state: DirectState::Proposed, reason }).await;
             accepted.notified().await;
         }
         let mut pause = FIRST_RETRY;
@@ -131,17 +131,17 @@ pub(super) async fn keep(
                 Ok((channel, connection)) => {
                     links.change_direct(Some(channel));
                     let reason = format!("{direct} answers");
-                    let _ = news.send(LinkNews { state: DirectState::Connected, reason }).await;
+                    let _ = news.send(LinkChange { state: DirectState::Connected, reason }).await;
                     let ended = connection.await;
                     links.change_direct(None);
                     let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
                     let reason = format!("the direct link broke ({why}); using the tunnel");
-                    let _ = news.send(LinkNews { state: DirectState::Unreachable, reason }).await;
+                    let _ = news.send(LinkChange { state: DirectState::Unreachable, reason }).await;
                     pause = FIRST_RETRY;
                 }
                 Err(error) => {
                     let reason = format!("{error}; using the tunnel");
-                    let _ = news.send(LinkNews { state: DirectState::Unreachable, reason }).await;
+                    let _ = news.send(LinkChange { state: DirectState::Unreachable, reason }).await;
                 }
             }
             tokio::time::sleep(pause).await;

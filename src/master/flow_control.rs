@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 /// How far the log may be ahead of a fast client, in bytes. Less than the part of the log that is kept in
 /// memory.
-const NEAR: u64 = 4 * 1024 * 1024;
+const MAX_LEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the speed of a client is measured before it is judged.
-pub const WATCHED: Duration = Duration::from_millis(100);
-/// Bytes that a fast client reads in [`WATCHED`]: 32 MiB per second.
-const BRISK: u64 = 32 * 1024 * 1024 / 10;
+pub const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes that a fast client reads in [`MEASURE_INTERVAL`]: 32 MiB per second.
+const FAST_CLIENT_BYTES: u64 = 32 * 1024 * 1024 / 10;
 /// How long commands do not wait for a client that was slow, so that a command loses at most a fiftieth of
 /// its time.
-const UNWATCHED: Duration = Duration::from_secs(5);
+const SLOW_CLIENT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Flow control for the slowest client.
 #[derive(Debug, Default)]
@@ -29,19 +29,19 @@ pub struct FlowControl {
 impl FlowControl {
     /// Returns how many more bytes the command may output. `ahead` is the end of the log and `slowest` the
     /// position of the slowest client. If the result is 0, call it again when the client has moved, or after
-    /// [`WATCHED`].
+    /// [`MEASURE_INTERVAL`].
     pub fn room(&mut self, ahead: u64, slowest: u64, now: Instant) -> u64 {
         if self.is_slow_until.is_some_and(|until| now < until) {
             return u64::MAX;
         }
-        let room = NEAR.saturating_sub(ahead.saturating_sub(slowest));
+        let room = MAX_LEAD_BYTES.saturating_sub(ahead.saturating_sub(slowest));
         self.waits = match self.waits {
             _ if room > 0 => None,
             None => Some((now, slowest)),
-            Some((since, from)) if now < since + WATCHED => Some((since, from)),
-            Some((_, from)) if slowest >= from + BRISK => Some((now, slowest)),
+            Some((since, from)) if now < since + MEASURE_INTERVAL => Some((since, from)),
+            Some((_, from)) if slowest >= from + FAST_CLIENT_BYTES => Some((now, slowest)),
             Some(_) => {
-                self.is_slow_until = Some(now + UNWATCHED);
+                self.is_slow_until = Some(now + SLOW_CLIENT_PAUSE);
                 self.waits = None;
                 return u64::MAX;
             }

@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{agent::AgentView, ids::JobId, name::AgentName, revision::Revision, session::ToAgent};
 
 /// Maximum number of agents that the core returns in one step.
-const SHOWN_AT_ONCE: usize = 200;
+const MAX_AGENTS_PER_REPLY: usize = 200;
 
 /// What the actor needs to reach a connected agent.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub struct Ending;
 impl Handle {
     /// Returns a handle to an actor that has ended.
     #[cfg(test)]
-    pub(super) fn of_nobody() -> Self {
+    pub(super) fn disconnected() -> Self {
         let ((inbox, _), (_, watched), (_, operators), (_, remembered)) =
             (mpsc::channel(1), watch::channel(0), watch::channel(0), watch::channel(Revision::default()));
         Self { inbox, watched, operators, remembered }
@@ -104,7 +104,7 @@ impl Handle {
     /// When the master is ending.
     pub async fn agents(&self, names: &[AgentName]) -> Result<Vec<AgentView>, Ending> {
         let mut views = Vec::with_capacity(names.len());
-        for part in names.chunks(SHOWN_AT_ONCE) {
+        for part in names.chunks(MAX_AGENTS_PER_REPLY) {
             let part = part.to_vec();
             views.extend(self.ask(move |reply| Input::ShowAgents(part, reply)).await?);
         }

@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// How long to wait for the first response of an agent to a call.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum number of concurrent Attaches of one agent for tasks that have ended. A returning agent may report
 /// thousands of tasks.
 const MAX_RECALLS: usize = 64;
 
 /// Maximum number of requests of one Attach that wait for the link.
-const REQUESTS: usize = 8;
+const MAX_QUEUED_REQUESTS: usize = 8;
 
 /// The master's side of an Attach.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub struct AttachStream {
 
 /// The state of an Attach that is opened in advance.
 #[derive(Debug)]
-enum Prepared {
+enum Prefetched {
     None,
     /// It is opened when the master is not busy with tasks.
     Wanted,
@@ -58,7 +58,7 @@ pub struct Links {
     direct: watch::Sender<Option<Channel>>,
     preference: LinkPreference,
     spoke: AtomicBool,
-    ahead: Mutex<Prepared>,
+    ahead: Mutex<Prefetched>,
     /// Permits for Attaches of tasks that have ended.
     recalls: Semaphore,
 }
@@ -72,7 +72,7 @@ impl Links {
             direct: watch::Sender::new(None),
             preference,
             spoke: AtomicBool::new(false),
-            ahead: Mutex::new(Prepared::None),
+            ahead: Mutex::new(Prefetched::None),
             recalls: Semaphore::new(MAX_RECALLS),
         }
     }
@@ -83,7 +83,7 @@ impl Links {
     }
 
     /// Returns the link to use now: the direct link if there is one, else the tunnel. If the agent wants only
-    /// a direct link, waits for it up to [`ANSWER_WITHIN`], unless `any` link may be used.
+    /// a direct link, waits for it up to [`ANSWER_TIMEOUT`], unless `any` link may be used.
     async fn pick(&self, any: bool) -> Result<Channel, Status> {
         if any || self.preference != LinkPreference::Direct {
             return Ok(self.usable_direct().unwrap_or_else(|| self.tunnel.clone()));
@@ -91,7 +91,7 @@ impl Links {
         let is_usable =
             |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
         let mut direct = self.direct.subscribe();
-        let found = timeout(ANSWER_WITHIN, direct.wait_for(is_usable)).await;
+        let found = timeout(ANSWER_TIMEOUT, direct.wait_for(is_usable)).await;
         let channel = found.ok().and_then(Result::ok).and_then(|found| found.clone());
         channel.ok_or_else(|| Status::unavailable("its agent wants a direct link, and there is none"))
     }
@@ -100,7 +100,7 @@ impl Links {
     /// time.
     pub async fn signal(&self, request: &SignalTask) -> Option<Signalled> {
         let over = |channel: Channel| async {
-            timeout(ANSWER_WITHIN, AgentClient::new(channel).signal(request.clone())).await.ok()?.ok()
+            timeout(ANSWER_TIMEOUT, AgentClient::new(channel).signal(request.clone())).await.ok()?.ok()
         };
         let direct = async { over(self.usable_direct()?).await };
         let tunnel = over(self.tunnel.clone());
@@ -124,30 +124,30 @@ impl Links {
     /// When there is no link, it breaks, or the agent does not answer.
     pub async fn attach(&self, any: bool, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
         // If the link has broken in the meantime, sending fails.
-        if let Some(stream) = self.take_ahead()
+        if let Some(stream) = self.take_prefetched()
             && stream.requests.try_send(first()).is_ok()
         {
             return Ok(*stream);
         }
-        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let (requests, outgoing) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let channel = self.pick(any).await?;
         // Sent together with the call. The queue is empty, so this succeeds.
         let _ = requests.try_send(first());
         let call = AgentClient::new(channel).attach(outgoing);
-        let answers = timeout(ANSWER_WITHIN, call)
+        let answers = timeout(ANSWER_TIMEOUT, call)
             .await
             .map_err(|_| Status::deadline_exceeded("the agent does not answer"))??;
         Ok(AttachStream { requests, answers })
     }
 
-    fn ahead(&self) -> MutexGuard<'_, Prepared> {
+    fn ahead(&self) -> MutexGuard<'_, Prefetched> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_ahead(&self) -> Option<Box<AttachStream>> {
+    fn take_prefetched(&self) -> Option<Box<AttachStream>> {
         let mut ahead = self.ahead();
-        match std::mem::replace(&mut *ahead, Prepared::None) {
-            Prepared::Ready(stream) => Some(stream),
+        match std::mem::replace(&mut *ahead, Prefetched::None) {
+            Prefetched::Ready(stream) => Some(stream),
             other => {
                 *ahead = other;
                 None
@@ -156,28 +156,28 @@ impl Links {
     }
 
     /// Requests that an Attach is opened in advance. Returns true if this is a new request.
-    pub fn want_ahead(&self) -> bool {
+    pub fn request_prefetch(&self) -> bool {
         let mut ahead = self.ahead();
-        let is_new = matches!(*ahead, Prepared::None);
+        let is_new = matches!(*ahead, Prefetched::None);
         if is_new {
-            *ahead = Prepared::Wanted;
+            *ahead = Prefetched::Wanted;
         }
         is_new
     }
 
     /// Reports whether an Attach was requested. After true, the caller must call [`Self::open_ahead`].
-    pub fn begin_ahead(&self) -> bool {
+    pub fn begin_prefetch(&self) -> bool {
         let mut ahead = self.ahead();
-        let is_wanted = matches!(*ahead, Prepared::Wanted);
+        let is_wanted = matches!(*ahead, Prefetched::Wanted);
         if is_wanted {
-            *ahead = Prepared::Opening;
+            *ahead = Prefetched::Opening;
         }
         is_wanted
     }
 
     /// Opens the requested Attach, on the link that is used now.
     pub async fn open_ahead(&self) {
-        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let (requests, outgoing) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let channel = match self.preference {
             LinkPreference::Direct => self.usable_direct(),
             _ => Some(self.usable_direct().unwrap_or_else(|| self.tunnel.clone())),
@@ -188,9 +188,9 @@ impl Links {
         };
         let mut ahead = self.ahead();
         // If the direct link has changed in the meantime, the Attach is discarded.
-        if matches!(*ahead, Prepared::Opening) {
-            *ahead = opened.map_or(Prepared::None, |answers| {
-                Prepared::Ready(Box::new(AttachStream { requests, answers }))
+        if matches!(*ahead, Prefetched::Opening) {
+            *ahead = opened.map_or(Prefetched::None, |answers| {
+                Prefetched::Ready(Box::new(AttachStream { requests, answers }))
             });
         }
     }
@@ -199,8 +199,8 @@ impl Links {
     pub(super) fn change_direct(&self, channel: Option<Channel>) {
         self.direct.send_replace(channel);
         let mut ahead = self.ahead();
-        if matches!(*ahead, Prepared::Opening | Prepared::Ready(_)) {
-            *ahead = Prepared::None;
+        if matches!(*ahead, Prefetched::Opening | Prefetched::Ready(_)) {
+            *ahead = Prefetched::None;
         }
     }
 
@@ -210,7 +210,7 @@ impl Links {
     }
 
     /// Reports whether a message was received since the last call.
-    pub fn take_spoke(&self) -> bool {
+    pub fn take_contact(&self) -> bool {
         self.spoke.swap(false, Ordering::Relaxed)
     }
 }

@@ -43,7 +43,7 @@ const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 8;
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum number of refused calls of one connection that wait to be recorded.
-const REFUSALS: usize = 16;
+const MAX_QUEUED_REFUSALS: usize = 16;
 
 /// The port, and what its connections need.
 #[derive(Clone)]
@@ -105,7 +105,7 @@ impl Port {
             if accepted.alpn == ALPN_TUNNEL {
                 return;
             }
-            return self.serve_nobody(accepted, Caller::Unauthenticated).await;
+            return self.serve_unauthenticated(accepted, Caller::Unauthenticated).await;
         };
         let identity = Identity::of(certificate).ok().filter(|(cluster, _)| **cluster == *self.cluster);
         let key = key_fingerprint(certificate);
@@ -126,7 +126,7 @@ impl Port {
             }
             // The certificate states an identity, but the registry has not confirmed that it is still valid.
             (Some((_, identity)), _, false) => {
-                self.serve_nobody(accepted, Caller::Peer(identity)).await;
+                self.serve_unauthenticated(accepted, Caller::Peer(identity)).await;
             }
             _ => {}
         }
@@ -154,7 +154,7 @@ impl Port {
     }
 
     /// Serves an unauthenticated peer, within the limits of number and time for such peers.
-    async fn serve_nobody(&self, accepted: Accepted, caller: Caller) {
+    async fn serve_unauthenticated(&self, accepted: Accepted, caller: Caller) {
         let source = accepted.address.ip();
         let unauthenticated = self.unauthenticated.join(source);
         let budget = self.master.budgets.of(Principal::Source(source_of(source)));
@@ -215,7 +215,7 @@ async fn serve_operator<S, K>(
         Ok(place) => (Some(place), None),
         Err(met) => (None, Some(met)),
     };
-    let (refusals, mut refused) = mpsc::channel(REFUSALS);
+    let (refusals, mut refused) = mpsc::channel(MAX_QUEUED_REFUSALS);
     let connected = Connected {
         caller: caller.clone(),
         address: Arc::clone(&visit.address),

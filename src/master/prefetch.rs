@@ -17,7 +17,7 @@ use super::links::Links;
 use crate::sys::shutdown::Shutdown;
 
 /// How long no task must begin or end before Attaches are opened: current tasks have priority.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET_INTERVAL: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 struct Wanted {
@@ -36,9 +36,9 @@ struct Shared {
 
 /// A handle to the async task that opens the streams.
 #[derive(Clone, Debug)]
-pub struct Ahead(Arc<Shared>);
+pub struct Prefetcher(Arc<Shared>);
 
-impl Ahead {
+impl Prefetcher {
     /// Starts this task, which runs until the master ends.
     #[must_use]
     pub fn start(shutdown: &Shutdown) -> Self {
@@ -68,7 +68,7 @@ impl Ahead {
     pub fn ended(&self, links: &Arc<Links>) {
         let mut wanted = self.wanted();
         wanted.touched = Instant::now();
-        if !links.want_ahead() {
+        if !links.request_prefetch() {
             return;
         }
         if wanted.links.len() == wanted.links.capacity() {
@@ -84,14 +84,14 @@ impl Ahead {
         loop {
             self.0.news.notified().await;
             loop {
-                let until = self.wanted().touched + QUIET;
+                let until = self.wanted().touched + QUIET_INTERVAL;
                 if until <= Instant::now() {
                     break;
                 }
                 sleep_until(until).await;
             }
             let links = mem::take(&mut self.wanted().links);
-            for links in links.iter().filter_map(Weak::upgrade).filter(|links| links.begin_ahead()) {
+            for links in links.iter().filter_map(Weak::upgrade).filter(|links| links.begin_prefetch()) {
                 // If the agent does not answer, this ends with the connection.
                 tokio::spawn(async move { links.open_ahead().await });
             }
@@ -139,22 +139,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_is_opened_when_there_is_time_and_taken_by_the_next_task() {
         let shutdown = Shutdown::default();
-        let ahead = Ahead::start(&shutdown);
+        let ahead = Prefetcher::start(&shutdown);
         let (links, opened) = links().await;
         let count = || opened.load(Ordering::SeqCst);
         ahead.ended(&links);
         for _ in 0..5 {
-            sleep(QUIET / 2).await;
+            sleep(QUIET_INTERVAL / 2).await;
             ahead.begins();
             assert_eq!(count(), 0, "current tasks have priority");
         }
         let quiet = Instant::now();
         ahead.ended(&links);
         while count() == 0 {
-            sleep(QUIET / 10).await;
+            sleep(QUIET_INTERVAL / 10).await;
         }
-        assert!(quiet.elapsed() >= QUIET);
-        sleep(QUIET * 10).await;
+        assert!(quiet.elapsed() >= QUIET_INTERVAL);
+        sleep(QUIET_INTERVAL * 10).await;
         assert_eq!(count(), 1, "wanted twice, and opened once");
 
         let first = || AttachRequest::OutcomeStored;

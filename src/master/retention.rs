@@ -30,7 +30,7 @@ use crate::{
 
 /// Interval between two sweeps, and the delay of the first one after the start.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
-const FIRST: Duration = Duration::from_mins(1);
+const FIRST_SWEEP_DELAY: Duration = Duration::from_mins(1);
 
 /// Limits for stored jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +48,13 @@ impl Default for Retention {
 }
 
 /// Output that the store does not know counts as unused if it was not written to for this long.
-const SETTLED_AFTER_MS: u64 = 3_600_000;
+const UNUSED_AFTER_MS: u64 = 3_600_000;
 
 /// A clock before this time (2025-01-01) was never set, as on a machine that has just been switched on.
 const NEVER_SET_MS: u64 = 1_735_689_600_000;
 
 /// How long the wall clock must be behind the last judged time before it is trusted.
-const BELIEVED_AFTER: Duration = Duration::from_hours(24);
+const CLOCK_TRUSTED_AFTER: Duration = Duration::from_hours(24);
 
 /// What this process has observed of the clock and of ended jobs.
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl Watch {
         }
         if wall_ms < last_ms {
             self.behind += witnessed;
-            if self.behind < BELIEVED_AFTER {
+            if self.behind < CLOCK_TRUSTED_AFTER {
                 return None;
             }
         }
@@ -89,7 +89,7 @@ impl Watch {
     }
 
     /// Records the ended jobs. Returns the maximum age of each job that the first sweep did not find.
-    fn see(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<JobId, Duration> {
+    fn record_ended(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<JobId, Duration> {
         let before = self.last_looked.replace(now);
         self.seen =
             ended.iter().map(|(job, _)| (job.id, *self.seen.get(&job.id).unwrap_or(&before))).collect();
@@ -128,7 +128,7 @@ fn due(
 
 /// Runs a sweep every hour until the master ends.
 pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: OutputLogs, shutdown: Shutdown) {
-    let mut pause = FIRST;
+    let mut pause = FIRST_SWEEP_DELAY;
     let mut watch = Watch::default();
     let mut last_looked = Instant::now();
     loop {
@@ -161,7 +161,7 @@ async fn look(
     if let Some(now_ms) = now_ms {
         let _ = handle.ask(move |reply| Input::JudgedAt(now_ms, reply)).await;
     }
-    let at_most = watch.see(&ended, Instant::now());
+    let at_most = watch.record_ended(&ended, Instant::now());
     for (job, reason) in due(retention, &ended, now_ms, &at_most) {
         let by = "retention".to_owned();
         let (id, said) = (job.id, reason.clone());
@@ -209,7 +209,7 @@ fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreEr
     let last_write = |id: JobId| {
         let ended_ms = logs.last_change_ms(id)?;
         // A job's log is created while the job is being stored.
-        let is_settled = now_ms.saturating_sub(ended_ms) >= SETTLED_AFTER_MS;
+        let is_settled = now_ms.saturating_sub(ended_ms) >= UNUSED_AFTER_MS;
         is_settled.then_some(Ended { id, number: 0, ended_ms })
     };
     let unknown: Vec<Ended> = unknown.into_iter().filter_map(last_write).collect();
@@ -257,7 +257,7 @@ mod tests {
         let retention = Retention { age: Duration::from_hours(24), bytes: u64::MAX };
         let (mut watch, start) = (Watch::default(), Instant::now());
         let going = |watch: &mut Watch, ended: &[(Ended, u64)], hours: u64| -> Vec<u64> {
-            let at_most = watch.see(ended, start + Duration::from_hours(hours));
+            let at_most = watch.record_ended(ended, start + Duration::from_hours(hours));
             let going = due(retention, ended, Some(START + 60 * HOUR), &at_most);
             going.iter().map(|(job, _)| job.number).collect()
         };

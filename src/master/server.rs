@@ -22,7 +22,7 @@ use super::{
     retention::{self, Retention},
     service::{Master, Parts, watch::Watched},
     session::Sessions,
-    stdin_relay::Inputs,
+    stdin_relay::StdinRelays,
     store::{Store, StoreError, StoreWriter},
     users::Users,
 };
@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// How long calls and sessions may take to end.
-const GRACE: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The configuration of a master.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ impl Server {
         let logs = OutputLogs::new(directories.data.join("jobs"));
         let unmade = |error| StartError::Files(logs.root().display().to_string(), error);
         logs.make_root().map_err(unmade)?;
-        logs.take_over(&directories.data.join("runs")).map_err(unmade)?;
+        logs.adopt(&directories.data.join("runs")).map_err(unmade)?;
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
         // A full disk must not stop the master from serving running jobs: the term is then counted in memory,
@@ -233,7 +233,7 @@ impl Server {
         };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
-        let (inputs, clock) = (Inputs::default(), SendClock::new());
+        let (inputs, clock) = (StdinRelays::default(), SendClock::new());
         let (actor, handle) = Actor::new(
             core,
             (started, clock, Arc::clone(&self.sealer)),
@@ -287,7 +287,7 @@ impl Server {
             cluster,
             unauthenticated: unauthenticated(),
         };
-        let room = watch_room(
+        let room = watch_volume(
             self.config.directories.data.clone(),
             self.config.disk_cap,
             master.handle.clone(),
@@ -307,7 +307,7 @@ impl Server {
         shutdown.tracker.spawn(accept_local(master.clone(), local, self.socket));
         shutdown.tracker.spawn(port.accept(self.port));
         shutdown.stop.cancelled().await;
-        shutdown.finish(GRACE).await;
+        shutdown.finish(SHUTDOWN_TIMEOUT).await;
         shutdown.now.cancel();
         let _ = acting.await;
         Ok(())
@@ -315,12 +315,12 @@ impl Server {
 }
 
 /// Interval between two checks of the used space of the volume.
-const LOOK_AT_ROOM: Duration = Duration::from_secs(5);
+const VOLUME_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reports to the core when the volume becomes full, and when it no longer is.
-async fn watch_room(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) {
+async fn watch_volume(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) {
     let mut was_full = false;
-    let mut look = tokio::time::interval(LOOK_AT_ROOM);
+    let mut look = tokio::time::interval(VOLUME_CHECK_INTERVAL);
     loop {
         tokio::select! {
             _ = look.tick() => {}

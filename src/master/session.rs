@@ -23,7 +23,7 @@ use super::{
         messages::{Input, Newcomer, SessionAccepted, SessionDenied, SessionId, SessionRefusal},
         stored::KnownTask,
     },
-    direct::{self, LinkNews, Target, Wanted},
+    direct::{self, LinkChange, Target, Wanted},
     handle::{Handle, SessionHandle},
     links::Links,
     service::hostname,
@@ -41,7 +41,7 @@ use crate::{
         },
     },
     sys::{rate::Rate, shutdown::Shutdown},
-    trust::{machine::this_machine, sealer::Sealer},
+    trust::{machine::machine_digest, sealer::Sealer},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
@@ -55,11 +55,11 @@ use crate::{
 };
 
 /// How long to wait for an agent's hello.
-const HELLO: Duration = Duration::from_secs(10);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a refused agent may take to close the connection.
 const REFUSAL: Duration = Duration::from_secs(2);
 /// Maximum number of messages that wait for a session.
-const ORDERS: usize = 16;
+const MAX_QUEUED_MESSAGES: usize = 16;
 /// Maximum number of tasks that an agent may report on one connection. A genuine agent has at most some
 /// hundreds that no master has acknowledged.
 const MAX_INVENTORY: usize = 4_096;
@@ -67,7 +67,7 @@ const MAX_INVENTORY: usize = 4_096;
 /// connects.
 const MESSAGES_A_SECOND: u32 = 20;
 /// Maximum burst of an agent's messages.
-const MESSAGES_AT_ONCE: u32 = 200;
+const MESSAGE_BURST: u32 = 200;
 /// How long a refused agent waits before it reconnects, in milliseconds.
 const RETRY_AFTER_MS: u32 = 10_000;
 
@@ -129,8 +129,9 @@ impl Sessions {
         address: SocketAddr,
         close: CancellationToken,
     ) {
-        let (requests, outgoing) = mpsc::channel(ORDERS);
-        let Some((mut answers, hello)) = greeted(channel.clone(), outgoing, &name, address).await else {
+        let (requests, outgoing) = mpsc::channel(MAX_QUEUED_MESSAGES);
+        let Some((mut answers, hello)) = receive_hello(channel.clone(), outgoing, &name, address).await
+        else {
             return;
         };
         let heard = Heard::now(hello.at_ms);
@@ -143,7 +144,7 @@ impl Sessions {
         let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let preference = hello.link;
         let links = Arc::new(Links::new(channel, preference));
-        let (orders, ordered) = mpsc::channel(ORDERS);
+        let (orders, ordered) = mpsc::channel(MAX_QUEUED_MESSAGES);
         let accepted = Arc::new(Notify::new());
         let session = SessionHandle {
             orders,
@@ -158,7 +159,7 @@ impl Sessions {
         let answer = tokio::select! {
             answer = asked => answer,
             () = close.cancelled() => {
-                self.leave(id).await;
+                self.close_session(id).await;
                 return;
             }
         };
@@ -193,7 +194,7 @@ impl Sessions {
             }
             Err(_) => {}
         }
-        self.leave(id).await;
+        self.close_session(id).await;
     }
 
     fn welcome(
@@ -209,7 +210,7 @@ impl Sessions {
             heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
             revision: self.sealer.sealed(revision),
             observed_address: address.to_string(),
-            machine: this_machine(),
+            machine: machine_digest(),
             user_id: nix::unistd::geteuid().as_raw(),
             proposed,
             sent: self.clock.now(),
@@ -248,11 +249,11 @@ impl Sessions {
             name: name.clone(),
             key,
             may_tell: MAX_INVENTORY,
-            rate: Rate::new(MESSAGES_A_SECOND, MESSAGES_AT_ONCE),
+            rate: Rate::new(MESSAGES_A_SECOND, MESSAGE_BURST),
         }
     }
 
-    async fn leave(&self, id: SessionId) {
+    async fn close_session(&self, id: SessionId) {
         self.handle.tell(Input::SessionClosed(id)).await;
         self.handle.unregister(id).await;
     }
@@ -260,7 +261,7 @@ impl Sessions {
 
 /// Opens the session and returns the hello of the agent. Returns `None` if there is none. An agent with
 /// protocol 1 is refused with a message that says what to upgrade.
-async fn greeted(
+async fn receive_hello(
     channel: Channel,
     outgoing: mpsc::Receiver<ToAgent>,
     name: &AgentName,
@@ -274,7 +275,7 @@ async fn greeted(
             _ => Err(Status::invalid_argument("the first message is no hello")),
         }
     };
-    match timeout(HELLO, begun).await {
+    match timeout(HELLO_TIMEOUT, begun).await {
         Ok(Ok(begun)) => return Some(begun),
         Ok(Err(status)) if status.code() == Code::Unimplemented => {
             match protocol_1::refuse(channel, name.as_str()).await {
@@ -313,7 +314,7 @@ fn newcomer(
     sealer: &Sealer,
 ) -> Newcomer {
     let claim = hello.seen.revision;
-    let is_proved = sealer.is_state(claim, hello.seen.seal);
+    let is_proved = sealer.verify_state(claim, hello.seen.seal);
     Newcomer {
         session,
         name: name.clone(),
@@ -353,7 +354,7 @@ impl Pump {
         mut self,
         mut answers: Incoming<FromAgent>,
         mut orders: mpsc::Receiver<ToAgent>,
-        mut news: mpsc::Receiver<LinkNews>,
+        mut news: mpsc::Receiver<LinkChange>,
         close: &CancellationToken,
         stop: &CancellationToken,
     ) {
@@ -385,7 +386,7 @@ impl Pump {
                 }
                 Some(news) = news.recv() => self.link_changed(news).await,
                 _ = beat.tick() => {
-                    if self.links.take_spoke() {
+                    if self.links.take_contact() {
                         self.handle.tell(Input::Heard(self.id)).await;
                     }
                     // The queue is full only if the connection is stuck; it is closed for its silence.
@@ -401,12 +402,12 @@ impl Pump {
         }
     }
 
-    async fn link_changed(&mut self, news: LinkNews) {
+    async fn link_changed(&mut self, news: LinkChange) {
         if self.last_said.replace(news.state) != Some(news.state) {
             // The reason is not sent: it would reveal to the agent what answers at an address of its choice.
             let _ = self.requests.try_send(ToAgent::Link(LinkReport { state: news.state }));
         }
-        let LinkNews { state, reason } = news;
+        let LinkChange { state, reason } = news;
         self.handle.tell(Input::LinkChanged { session: self.id, link: state.link(), reason }).await;
     }
 
@@ -429,7 +430,7 @@ impl Pump {
     }
 
     fn known(&self, HeldTask { id, spec, started_ms }: HeldTask) -> KnownTask {
-        let is_proved = self.sealer.is_task(self.key, id, &spec);
+        let is_proved = self.sealer.verify_task(self.key, id, &spec);
         KnownTask { id, spec, started_ms, is_proved }
     }
 

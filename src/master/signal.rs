@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long to wait before an unanswered order is sent again.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Stops a task. Returns when the agent has answered, and then reports this to the core, or when the
 /// connection ends: the core repeats the order when the agent has reconnected.
@@ -34,7 +34,7 @@ pub async fn signal(
                 return answer;
             }
             tracing::warn!(task = %id, "an order to stop a task was not answered; sending it again");
-            tokio::time::sleep(AGAIN_AFTER).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     };
     let answer = tokio::select! {

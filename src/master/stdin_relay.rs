@@ -54,11 +54,11 @@ struct Link {
 
 /// The relays of all commands with input. A relay is shared by all callers while anyone holds it.
 #[derive(Clone, Debug, Default)]
-pub struct Inputs {
+pub struct StdinRelays {
     roads: Arc<Mutex<HashMap<TaskId, Weak<StdinRelay>>>>,
 }
 
-impl Inputs {
+impl StdinRelays {
     /// Returns the relay of a task.
     #[must_use]
     pub fn of(&self, id: TaskId) -> Arc<StdinRelay> {

@@ -11,35 +11,35 @@ use nix::unistd::{Uid, User};
 use tokio::sync::Semaphore;
 
 /// How long an answer is cached.
-const GOOD: Duration = Duration::from_secs(5);
+const CACHE_TTL: Duration = Duration::from_secs(5);
 /// How long to wait for an answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for the name of an administrator.
-const PATIENCE_OF_ADMINS: Duration = Duration::from_millis(500);
+const ADMIN_LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 /// Maximum number of concurrent lookups. A service that hangs blocks at most this many threads.
-const AT_ONCE: usize = 4;
+const MAX_LOOKUPS: usize = 4;
 /// Maximum number of concurrent lookups of administrators, which never wait for other lookups.
 const AT_ONCE_OF_ADMINS: usize = 2;
 /// Maximum number of cached answers.
-const MOST_ANSWERS: usize = 256;
+const MAX_CACHED_ANSWERS: usize = 256;
 
 /// Looks up the names of users. Answers are cached for a moment: calls of one user come in bursts, and a
 /// lookup often takes longer than the call itself.
 #[derive(Clone, Debug)]
 pub struct Users {
     answers: Arc<Mutex<HashMap<u32, (String, Instant)>>>,
-    everybody: Lane,
-    admins: Lane,
+    everybody: LookupLimiter,
+    admins: LookupLimiter,
 }
 
 /// Limits the number and the duration of lookups.
 #[derive(Clone, Debug)]
-struct Lane {
+struct LookupLimiter {
     places: Arc<Semaphore>,
     patience: Duration,
 }
 
-impl Lane {
+impl LookupLimiter {
     fn new(at_once: usize, patience: Duration) -> Self {
         Self { places: Arc::new(Semaphore::new(at_once)), patience }
     }
@@ -64,8 +64,8 @@ impl Default for Users {
     fn default() -> Self {
         Self {
             answers: Arc::default(),
-            everybody: Lane::new(AT_ONCE, LOOKUP_TIMEOUT),
-            admins: Lane::new(AT_ONCE_OF_ADMINS, PATIENCE_OF_ADMINS),
+            everybody: LookupLimiter::new(MAX_LOOKUPS, LOOKUP_TIMEOUT),
+            admins: LookupLimiter::new(AT_ONCE_OF_ADMINS, ADMIN_LOOKUP_TIMEOUT),
         }
     }
 }
@@ -87,14 +87,14 @@ impl Users {
         self.name_by(&self.admins, uid).await
     }
 
-    async fn name_by(&self, lane: &Lane, uid: u32) -> String {
+    async fn name_by(&self, lane: &LookupLimiter, uid: u32) -> String {
         let unnamed = format!("uid {uid}");
         if uid == 0 {
             return "root".to_owned();
         }
         let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((name, at)) = answers().get(&uid)
-            && at.elapsed() < GOOD
+            && at.elapsed() < CACHE_TTL
         {
             return name.clone();
         }
@@ -104,10 +104,10 @@ impl Users {
         };
         let name = found.map_or(unnamed, |user| user.name);
         let mut answers = answers();
-        if answers.len() >= MOST_ANSWERS {
-            answers.retain(|_, (_, at)| at.elapsed() < GOOD);
+        if answers.len() >= MAX_CACHED_ANSWERS {
+            answers.retain(|_, (_, at)| at.elapsed() < CACHE_TTL);
         }
-        if answers.len() < MOST_ANSWERS {
+        if answers.len() < MAX_CACHED_ANSWERS {
             answers.insert(uid, (name.clone(), Instant::now()));
         }
         name
@@ -131,10 +131,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_service_that_hangs_is_not_waited_for_and_holds_few_threads() {
-        let users = Users { everybody: Lane::new(AT_ONCE, Duration::from_millis(10)), ..Users::default() };
+        let users = Users {
+            everybody: LookupLimiter::new(MAX_LOOKUPS, Duration::from_millis(10)),
+            ..Users::default()
+        };
         let (release, hangs) = mpsc::channel::<()>();
         let hangs = Arc::new(Mutex::new(hangs));
-        for _ in 0..2 * AT_ONCE {
+        for _ in 0..2 * MAX_LOOKUPS {
             let hangs = Arc::clone(&hangs);
             let question = move || drop(hangs.lock().map(|hangs| hangs.recv()));
             assert!(users.everybody.ask(question).await.is_err());
@@ -144,7 +147,7 @@ mod tests {
         let daemon = User::from_name("daemon").unwrap().unwrap().uid.as_raw();
         assert_eq!(users.name_of_admin(daemon).await, "daemon", "administrators do not wait behind others");
         drop(release);
-        let again = Lane { patience: LOOKUP_TIMEOUT, ..users.everybody };
+        let again = LookupLimiter { patience: LOOKUP_TIMEOUT, ..users.everybody };
         assert!(again.ask(|| ()).await.is_ok(), "it answers again");
     }
 

@@ -31,7 +31,7 @@ pub struct Authority {
 }
 
 /// Sets the validity of a certificate. [`super::verify`] checks certificates at a constant time within it.
-fn lifetime(params: &mut CertificateParams) {
+fn set_validity(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2000, 1, 1);
     // RFC 5280, 4.1.2.5: "no well-defined expiration date".
     params.not_after = date_time_ymd(9999, 12, 31);
@@ -103,7 +103,7 @@ impl Authority {
 
     fn leaf(&self, identity: &Identity) -> Result<CertificateParams, KeyError> {
         let mut params = CertificateParams::default();
-        lifetime(&mut params);
+        set_validity(&mut params);
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![SanType::URI(identity.uri(&self.cluster).try_into()?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -122,7 +122,7 @@ impl Authority {
 fn new_ca(key: &Key) -> Result<CertificateDer<'static>, KeyError> {
     let cluster = format!("sloth-{}", random::hex(&random::bytes::<4>()));
     let mut params = CertificateParams::default();
-    lifetime(&mut params);
+    set_validity(&mut params);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, cluster.clone());
     // The certificate contains the cluster's name, so that name and key always match.

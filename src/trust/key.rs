@@ -92,7 +92,7 @@ pub struct CheckedRequest {
 }
 
 /// Maximum size of a certificate request, in bytes. A request with an ECDSA key has about 200 bytes.
-const LONGEST_REQUEST: usize = 4096;
+const MAX_REQUEST_BYTES: usize = 4096;
 
 impl CheckedRequest {
     /// Parses a request and verifies that its sender holds the private key.
@@ -100,7 +100,7 @@ impl CheckedRequest {
     /// # Errors
     /// If it is not a certificate request or its signature is invalid.
     pub fn check(der: &[u8]) -> Result<Self, KeyError> {
-        if der.len() > LONGEST_REQUEST {
+        if der.len() > MAX_REQUEST_BYTES {
             return Err(rcgen::Error::CouldNotParseCertificationRequest.into());
         }
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))?;

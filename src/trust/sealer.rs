@@ -26,18 +26,18 @@ use crate::{
 };
 
 /// The key's file in the directory of the master's identity.
-const FILE: &str = "seal.key";
+const KEY_FILE: &str = "seal.key";
 /// Size of the key in bytes: the output size of SHA-256.
-const KEY: usize = 32;
+const KEY_BYTES: usize = 32;
 
 /// Creates and verifies the seals of one master.
 #[derive(Debug)]
 pub struct Sealer(hmac::Key);
 
 /// The bytes that are sealed: a kind and a sequence of parts, each preceded by its length.
-struct Statement(Vec<u8>);
+struct SealedMessage(Vec<u8>);
 
-impl Statement {
+impl SealedMessage {
     fn new(kind: &str) -> Self {
         Self(Vec::new()).bytes(kind.as_bytes())
     }
@@ -63,26 +63,26 @@ impl Sealer {
     /// # Errors
     /// If the key's file cannot be read or written.
     pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
-        let path = directory.join(FILE);
+        let path = directory.join(KEY_FILE);
         let file = |source| KeyError::File { path: path.display().to_string(), source };
-        let stored = read_optional(&path).map_err(file)?.filter(|key| key.len() == KEY);
+        let stored = read_optional(&path).map_err(file)?.filter(|key| key.len() == KEY_BYTES);
         let key = if let Some(key) = stored {
             key
         } else {
-            let key = random::bytes::<KEY>().to_vec();
+            let key = random::bytes::<KEY_BYTES>().to_vec();
             write_private(&path, &key, true).map_err(file)?;
             key
         };
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
     }
 
-    fn seal(&self, statement: &Statement) -> Seal {
+    fn seal(&self, statement: &SealedMessage) -> Seal {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hmac::sign(&self.0, &statement.0).as_ref());
         bytes.into()
     }
 
-    fn is_true(&self, statement: &Statement, seal: Option<Seal>) -> bool {
+    fn is_true(&self, statement: &SealedMessage, seal: Option<Seal>) -> bool {
         seal.is_some_and(|seal| hmac::verify(&self.0, &statement.0, seal.as_bytes()).is_ok())
     }
 
@@ -100,7 +100,7 @@ impl Sealer {
 
     /// Whether the seal is this master's seal of a revision of the store.
     #[must_use]
-    pub fn is_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
+    pub fn verify_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
         self.is_true(&state(revision), seal)
     }
 
@@ -112,7 +112,7 @@ impl Sealer {
 
     /// Whether the seal in a task's specification proves that the task was sent to the agent with this key.
     #[must_use]
-    pub fn is_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
+    pub fn verify_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
         self.is_true(&task(agent, id, spec), spec.seal)
     }
 
@@ -124,20 +124,20 @@ impl Sealer {
 
     /// Whether the seal proves that the operator `by` ordered to cancel the task.
     #[must_use]
-    pub fn is_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
+    pub fn verify_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
         self.is_true(&cancel(id, by), seal)
     }
 }
 
-fn state(revision: Revision) -> Statement {
-    Statement::new("state").number(revision.epoch).number(revision.number)
+fn state(revision: Revision) -> SealedMessage {
+    SealedMessage::new("state").number(revision.epoch).number(revision.number)
 }
 
-fn cancel(id: TaskId, by: &str) -> Statement {
-    Statement::new("cancel").task(id).bytes(by.as_bytes())
+fn cancel(id: TaskId, by: &str) -> SealedMessage {
+    SealedMessage::new("cancel").task(id).bytes(by.as_bytes())
 }
 
-fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
+fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> SealedMessage {
     let TaskSpec {
         job_number,
         operator,
@@ -151,7 +151,7 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
         by_admin,
         seal: _,
     } = spec;
-    let mut statement = Statement::new("task")
+    let mut statement = SealedMessage::new("task")
         .bytes(agent.to_string().as_bytes())
         .task(id)
         .number(*job_number)
@@ -199,8 +199,8 @@ mod tests {
         let (key, other) = (Fingerprint::of(b"web-1"), Fingerprint::of(b"web-2"));
         let mut spec = TaskSpec::example();
         spec.seal = Some(sealer.seal_task(key, id(0), &spec));
-        assert!(sealer.is_task(key, id(0), &spec));
-        assert!(!sealer.is_task(other, id(0), &spec) && !sealer.is_task(key, id(1), &spec));
+        assert!(sealer.verify_task(key, id(0), &spec));
+        assert!(!sealer.verify_task(other, id(0), &spec) && !sealer.verify_task(key, id(1), &spec));
         let words = |words: &[&str]| Command::new(words.iter().map(|word| (*word).into()).collect()).unwrap();
         for changed in [
             TaskSpec { job_number: 2, ..spec.clone() },
@@ -213,28 +213,31 @@ mod tests {
             TaskSpec { seal: None, ..spec.clone() },
             TaskSpec { seal: Some(sealer.seal_state(revision(1, 1))), ..spec.clone() },
         ] {
-            assert!(!sealer.is_task(key, id(0), &changed), "{changed:?}");
+            assert!(!sealer.verify_task(key, id(0), &changed), "{changed:?}");
         }
         let seal = sealer.seal_state(revision(3, 4711));
-        assert!(sealer.is_state(revision(3, 4711), Some(seal)));
+        assert!(sealer.verify_state(revision(3, 4711), Some(seal)));
         assert!(
-            !sealer.is_state(revision(3, 4712), Some(seal))
-                && !sealer.is_state(revision(4, 4711), Some(seal))
+            !sealer.verify_state(revision(3, 4712), Some(seal))
+                && !sealer.verify_state(revision(4, 4711), Some(seal))
         );
-        assert!(!sealer.is_state(revision(3, 4711), None));
+        assert!(!sealer.verify_state(revision(3, 4711), None));
         let seal = sealer.seal_cancel(id(0), "ana");
-        assert!(sealer.is_cancel(id(0), "ana", Some(seal)));
-        assert!(!sealer.is_cancel(id(0), "root", Some(seal)) && !sealer.is_cancel(id(1), "ana", Some(seal)));
+        assert!(sealer.verify_cancel(id(0), "ana", Some(seal)));
+        assert!(
+            !sealer.verify_cancel(id(0), "root", Some(seal))
+                && !sealer.verify_cancel(id(1), "ana", Some(seal))
+        );
     }
 
     #[test]
     fn a_sealer_knows_its_seals_after_a_restart_and_another_one_does_not() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let seal = Sealer::load_or_create(one.path()).unwrap().seal_state(revision(1, 1));
-        assert!(Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
-        assert!(!Sealer::load_or_create(two.path()).unwrap().is_state(revision(1, 1), Some(seal)));
+        assert!(Sealer::load_or_create(one.path()).unwrap().verify_state(revision(1, 1), Some(seal)));
+        assert!(!Sealer::load_or_create(two.path()).unwrap().verify_state(revision(1, 1), Some(seal)));
         // A file that is not a key is replaced.
-        std::fs::write(one.path().join(FILE), b"short").unwrap();
-        assert!(!Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
+        std::fs::write(one.path().join(KEY_FILE), b"short").unwrap();
+        assert!(!Sealer::load_or_create(one.path()).unwrap().verify_state(revision(1, 1), Some(seal)));
     }
 }

@@ -19,7 +19,7 @@ use crate::domain::fingerprint::Fingerprint;
 
 /// The time at which certificates are verified: 2020-01-01, within the validity of every certificate of an
 /// authority.
-const JUDGED_AT: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(438_288));
+const VALIDATION_TIME: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(438_288));
 
 /// The condition under which a CA is trusted.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Verifier {
         let anchor = anchor_from_trusted_cert(&ca).map_err(bad)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(bad)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
-        leaf.verify_for_usage(algorithms, &[anchor], &[], JUDGED_AT, usage, None, None)
+        leaf.verify_for_usage(algorithms, &[anchor], &[], VALIDATION_TIME, usage, None, None)
             .map(drop)
             .map_err(|_| refused(CertificateError::UnknownIssuer))
     }

@@ -4,7 +4,7 @@ use super::{
     model::{
         MasterStatus,
         command::Recipients,
-        job::{FollowKey, Look},
+        job::{DisplayOptions, FollowKey},
     },
     output::window::Window,
 };
@@ -223,7 +223,7 @@ pub enum Cmd {
     /// Save the output of each agent byte for byte into a separate file.
     Save(JobId, u64, Vec<AgentName>),
     /// Show the output of a task in the pager.
-    Pager(JobId, AgentName, Look),
+    Pager(JobId, AgentName, DisplayOptions),
     /// Edit a text in the editor.
     Edit(String),
     /// Add a command to the stored history.

@@ -7,7 +7,7 @@ use crate::domain::job::JobOptions;
 
 /// The number of colours that the screen uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Depth {
+pub enum ColorDepth {
     /// No colours: `NO_COLOR`.
     None,
     /// The sixteen colours that every terminal has.
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Whether only ASCII glyphs are used.
     pub ascii: bool,
     /// The number of colours of the terminal.
-    pub depth: Depth,
+    pub depth: ColorDepth,
     /// Whether clicks and the wheel of the mouse are used.
     pub mouse: bool,
     /// Whether the control center is read-only: it starts, ends and changes nothing.
@@ -57,7 +57,7 @@ impl Default for Settings {
             confirm_over: 10,
             destructive: Vec::new(),
             ascii: false,
-            depth: Depth::default(),
+            depth: ColorDepth::default(),
             mouse: false,
             read_only: false,
             is_named: false,

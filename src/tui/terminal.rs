@@ -27,7 +27,7 @@ use super::{
 };
 
 /// The maximum width and height of the drawn screen. Cells beyond it stay empty.
-const LARGEST: u16 = 1_000;
+const MAX_SCREEN_SIZE: u16 = 1_000;
 
 /// Switches the terminal to the screen.
 ///
@@ -43,18 +43,18 @@ pub fn take(mouse: bool) -> io::Result<()> {
 }
 
 /// Restores the terminal. Tries every step even if another one fails.
-pub fn give_back() {
+pub fn restore() {
     let _ = execute!(stdout(), DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }
 
 /// Restores the terminal on a panic, before the message is printed.
-pub fn give_back_on_panic() {
+pub fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore();
             before(panic);
         }));
     });
@@ -71,7 +71,7 @@ pub struct Screen<W: Write> {
 impl Screen<BufWriter<Stdout>> {
     /// Creates the screen of the terminal.
     #[must_use]
-    pub fn of_terminal() -> Self {
+    pub fn from_stdout() -> Self {
         Self::new(BufWriter::with_capacity(64 * 1024, stdout()))
     }
 
@@ -94,7 +94,7 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// If the terminal has closed.
     pub fn draw(&mut self, model: &Model, size: (u16, u16)) -> io::Result<Layout> {
-        let area = Rect::new(0, 0, size.0.min(LARGEST), size.1.min(LARGEST));
+        let area = Rect::new(0, 0, size.0.min(MAX_SCREEN_SIZE), size.1.min(MAX_SCREEN_SIZE));
         let is_new = *self.shown.area() != area;
         if is_new {
             self.shown = Buffer::empty(area);

@@ -3,7 +3,7 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-use super::settings::Depth;
+use super::settings::ColorDepth;
 
 /// The meaning of a style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Tone {
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
     /// The number of colours.
-    pub depth: Depth,
+    pub depth: ColorDepth,
     /// Whether only ASCII glyphs are used.
     pub ascii: bool,
     /// Whether everything is dimmed, because the shown data may be out of date.
@@ -50,7 +50,7 @@ impl Theme {
     #[must_use]
     pub fn style(self, tone: Tone) -> Style {
         let plain = Style::default();
-        let coloured = |colour: Color| if self.depth == Depth::None { plain } else { plain.fg(colour) };
+        let coloured = |colour: Color| if self.depth == ColorDepth::None { plain } else { plain.fg(colour) };
         let style = match tone {
             Tone::Plain => plain,
             Tone::Good => coloured(Color::Green),
@@ -76,10 +76,12 @@ impl Theme {
 
     fn colour(self, colour: Color) -> Option<Color> {
         match (self.depth, colour) {
-            (Depth::None, _) => None,
-            (Depth::Sixteen, Color::Rgb(red, green, blue)) => Some(nearest(red, green, blue)),
-            (Depth::Sixteen, Color::Indexed(index)) => Some(nearest_indexed(index)),
-            (Depth::Indexed, Color::Rgb(red, green, blue)) => Some(Color::Indexed(cube(red, green, blue))),
+            (ColorDepth::None, _) => None,
+            (ColorDepth::Sixteen, Color::Rgb(red, green, blue)) => Some(nearest(red, green, blue)),
+            (ColorDepth::Sixteen, Color::Indexed(index)) => Some(nearest_indexed(index)),
+            (ColorDepth::Indexed, Color::Rgb(red, green, blue)) => {
+                Some(Color::Indexed(cube_index(red, green, blue)))
+            }
             (_, colour) => Some(colour),
         }
     }
@@ -192,7 +194,7 @@ fn nearest_indexed(index: u8) -> Color {
     }
 }
 
-fn cube(red: u8, green: u8, blue: u8) -> u8 {
+fn cube_index(red: u8, green: u8, blue: u8) -> u8 {
     let place = |value: u8| -> u8 {
         let nearest = (0u8..6).min_by_key(|place| LEVELS[usize::from(*place)].abs_diff(value));
         nearest.unwrap_or(0)
@@ -208,17 +210,17 @@ mod tests {
     fn output_gets_no_more_colours_than_there_are() {
         let theme = |depth| Theme { depth, ascii: false, is_stale: false };
         let style = Style::default().fg(Color::Rgb(250, 10, 5));
-        assert_eq!(theme(Depth::None).output(style).fg, None);
-        assert_eq!(theme(Depth::Sixteen).output(style).fg, Some(Color::LightRed));
-        assert_eq!(theme(Depth::Indexed).output(style).fg, Some(Color::Indexed(196)));
-        assert_eq!(theme(Depth::True).output(style).fg, style.fg);
+        assert_eq!(theme(ColorDepth::None).output(style).fg, None);
+        assert_eq!(theme(ColorDepth::Sixteen).output(style).fg, Some(Color::LightRed));
+        assert_eq!(theme(ColorDepth::Indexed).output(style).fg, Some(Color::Indexed(196)));
+        assert_eq!(theme(ColorDepth::True).output(style).fg, style.fg);
         let indexed = Style::default().fg(Color::Indexed(208));
-        assert_eq!(theme(Depth::Sixteen).output(indexed).fg, Some(Color::Yellow));
+        assert_eq!(theme(ColorDepth::Sixteen).output(indexed).fg, Some(Color::Yellow));
     }
 
     #[test]
     fn ascii_has_a_sign_for_every_glyph() {
-        let theme = Theme { depth: Depth::None, ascii: true, is_stale: false };
+        let theme = Theme { depth: ColorDepth::None, ascii: true, is_stale: false };
         assert_eq!(theme.text("● ◐ ○ ◇ ▽ ▸ ~ ✓ ✗ ⊘ ?"), "* - o + v > ~ ok x / ?");
     }
 }

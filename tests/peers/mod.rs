@@ -41,7 +41,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 
-use super::rig::{Rig, secret};
+use super::rig::{TestCluster, secret};
 
 /// Returns every method in the compiled proto files.
 pub(crate) fn methods() -> Vec<String> {
@@ -66,7 +66,7 @@ pub(crate) fn credentials(authority: &Authority, identity: &Identity) -> Credent
 }
 
 /// Logs in as a new operator, and returns the credentials.
-pub(crate) fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
+pub(crate) fn create_operator(rig: &TestCluster, name: &str, role: &str) -> Credentials {
     let address = format!("127.0.0.1:{}", rig.port());
     let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
     let login: LoginString = secret(&line.out).parse().unwrap();
@@ -84,8 +84,8 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn log_in(rig: &Rig, name: &str, role: &str) -> Arc<Self> {
-        Arc::new(Self { own: log_in_as(rig, name, role), port: rig.port() })
+    pub(crate) fn log_in(rig: &TestCluster, name: &str, role: &str) -> Arc<Self> {
+        Arc::new(Self { own: create_operator(rig, name, role), port: rig.port() })
     }
 
     /// Returns the TLS configuration of the operator's side.
@@ -120,7 +120,7 @@ pub(crate) type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> 
 
 /// An agent that can send anything that the wire format allows.
 #[derive(Clone)]
-pub(crate) struct Rogue {
+pub(crate) struct RogueAgent {
     pub says: Says,
     pub answers: Answers,
     /// The messages that the master sent in its sessions.
@@ -130,7 +130,7 @@ pub(crate) struct Rogue {
 type Stream<T> = ReceiverStream<Result<T, Status>>;
 
 #[tonic::async_trait]
-impl AgentService for Rogue {
+impl AgentService for RogueAgent {
     type SessionStream = Stream<proto::SessionResponse>;
     type AttachStream = Stream<proto::AttachResponse>;
 
@@ -187,7 +187,7 @@ impl AgentService for Rogue {
 
 /// Steals a real agent's identity: the agent is enrolled and stopped, and the caller uses its key from then
 /// on.
-pub(crate) fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
+pub(crate) fn stolen(rig: &mut TestCluster, name: &str) -> (Credentials, Trust) {
     rig.start_agent(name, &[]);
     rig.wait_state(name, "active");
     rig.stop_agent(name);
@@ -199,9 +199,13 @@ pub(crate) fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
     (Credentials { chain, key: key.to_der() }, Trust::Pinned(ca.into()))
 }
 
-impl Rogue {
+impl RogueAgent {
     /// Dials the master repeatedly, with this agent's identity.
-    pub(crate) fn set_loose(self, rig: &Rig, (own, ca): (Credentials, Trust)) -> tokio::runtime::Runtime {
+    pub(crate) fn dial_repeatedly(
+        self,
+        rig: &TestCluster,
+        (own, ca): (Credentials, Trust),
+    ) -> tokio::runtime::Runtime {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let port = rig.port();
@@ -231,16 +235,16 @@ impl Rogue {
 }
 
 /// A proxy between an agent and its master. It forwards the agent's connections, or keeps them for the test.
-pub(crate) struct Junction {
+pub(crate) struct Proxy {
     pub port: u16,
     keeps: watch::Sender<bool>,
     kept: mpsc::Receiver<TcpStream>,
     authority: Arc<Authority>,
 }
 
-impl Junction {
+impl Proxy {
     /// Starts a proxy in front of the rig's master, with a copy of the key of its CA.
-    pub(crate) async fn new(rig: &Rig) -> Self {
+    pub(crate) async fn new(rig: &TestCluster) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, master) = (listener.local_addr().unwrap().port(), rig.port());
         let (keeps, kept_here) = watch::channel(false);

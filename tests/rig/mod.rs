@@ -25,12 +25,15 @@ pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds. It polls, since other processes send no notification.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    until_found(what, || if condition() { Ok(()) } else { Err("") });
+    wait_until_found(what, || if condition() { Ok(()) } else { Err("") });
 }
 
 /// Waits until something is found, and returns it. Panics with the last other result when that takes too
 /// long.
-pub(crate) fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
+pub(crate) fn wait_until_found<T, E: std::fmt::Debug>(
+    what: &str,
+    mut find: impl FnMut() -> Result<T, E>,
+) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match find() {
@@ -61,7 +64,7 @@ pub(crate) fn numbers(last: u32) -> String {
 }
 
 /// A fleet of one master and any number of agents.
-pub(crate) struct Rig {
+pub(crate) struct TestCluster {
     dir: tempfile::TempDir,
     master: Option<Child>,
     port: u16,
@@ -90,7 +93,7 @@ impl From<Output> for Printed {
     }
 }
 
-impl Rig {
+impl TestCluster {
     /// A master without agents.
     pub(crate) fn new() -> Self {
         Self::with_master(&[])
@@ -322,7 +325,7 @@ impl Rig {
     }
 
     /// Starts a job and returns its number.
-    pub(crate) fn detached(&self, target: &str, command: &str) -> String {
+    pub(crate) fn start_detached(&self, target: &str, command: &str) -> String {
         let printed = self.run(&["agent", "run", "--detach", target, command]);
         assert_eq!(printed.status, 0, "{printed:?}");
         printed.out.trim().to_owned()
@@ -342,7 +345,7 @@ impl Rig {
 
     /// Waits until the first task of a job is in a state.
     pub(crate) fn wait_task(&self, job: &str, state: &str) -> Value {
-        until_found(&format!("job {job} is {state}"), || {
+        wait_until_found(&format!("job {job} is {state}"), || {
             let task = self.task(job);
             if task["state"] == state { Ok(task) } else { Err(task) }
         })
@@ -387,7 +390,7 @@ impl Rig {
 
     /// Compiles a library of this directory that is preloaded into processes. Building this program needs a C
     /// compiler anyway.
-    pub(crate) fn preloaded(&self, source: &str) -> PathBuf {
+    pub(crate) fn compile_preloaded(&self, source: &str) -> PathBuf {
         let library = self.path(source).with_extension("so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
         let compiled = Command::new("cc")
@@ -407,7 +410,7 @@ impl Rig {
     }
 }
 
-impl Drop for Rig {
+impl Drop for TestCluster {
     fn drop(&mut self) {
         let mut directories: Vec<PathBuf> = Vec::new();
         for (name, _) in &self.agents {

@@ -14,7 +14,7 @@ use nix::{
     pty::{Winsize, openpty},
 };
 
-use super::{Rig, until};
+use super::{TestCluster, until};
 
 /// A client in a pseudoterminal, and its output.
 pub(crate) struct Screen {
@@ -24,7 +24,7 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    pub(crate) fn open(rig: &Rig, arguments: &[&str]) -> Self {
+    pub(crate) fn open(rig: &TestCluster, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
         fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();

@@ -9,7 +9,7 @@ use super::{
     masters::{
         MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
     },
-    some_time,
+    nonzero_span,
 };
 use crate::{
     domain::{
@@ -27,7 +27,7 @@ use crate::{
 pub struct MasterCommand {
     /// The subcommand; `start` if omitted.
     #[command(subcommand)]
-    pub command: Option<MasterVerb>,
+    pub command: Option<MasterSubcommand>,
     /// Flags of `start`.
     #[command(flatten)]
     pub start: MasterStartArgs,
@@ -35,7 +35,7 @@ pub struct MasterCommand {
 
 /// The verbs of `master`.
 #[derive(Debug, Subcommand)]
-pub enum MasterVerb {
+pub enum MasterSubcommand {
     /// Start the master
     Start(Box<MasterStartArgs>),
     /// Stop the master; running commands continue on their machines
@@ -166,7 +166,7 @@ pub struct TokenCreateArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// How long the token is valid
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = nonzero_span)]
     pub ttl: Span,
     /// How many agents can join with the token
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -224,11 +224,11 @@ pub struct TokenRevokeArgs {
 }
 
 /// Minimum of `--max-unread`, in bytes: one stream of the largest job must fit.
-const LEAST_UNREAD: u64 = 16 * 1024 * 1024;
+const MIN_UNREAD_BYTES: u64 = 16 * 1024 * 1024;
 
 fn unread(text: &str) -> Result<Size, String> {
     let size: Size = text.parse()?;
-    if size.0 < LEAST_UNREAD { Err("give it at least 16M".to_owned()) } else { Ok(size) }
+    if size.0 < MIN_UNREAD_BYTES { Err("give it at least 16M".to_owned()) } else { Ok(size) }
 }
 
 /// The limits of one operator. Administrators on the local Unix socket have no limits.

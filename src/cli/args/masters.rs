@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 
-use super::{Format, Span, some_time};
+use super::{Format, Span, nonzero_span};
 use crate::{
     cli::completing,
     domain::{name::OperatorName, operator::Role},
@@ -145,7 +145,7 @@ pub struct OperatorLoginArgs {
 #[derive(Debug, Args)]
 pub struct LoginStringArgs {
     /// How long the login string is valid
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = nonzero_span)]
     pub ttl: Span,
     /// Address at which the operator's machine reaches this master
     #[arg(long, value_name = "HOST:PORT")]

@@ -83,16 +83,16 @@ impl Span {
     /// Returns the limit in milliseconds for a request in which a missing value means the default. No limit
     /// becomes a hundred years.
     #[must_use]
-    pub fn within_ms(self) -> u64 {
-        self.limit_ms().unwrap_or(WITHOUT_END_MS)
+    pub fn ms_or_unlimited(self) -> u64 {
+        self.limit_ms().unwrap_or(UNLIMITED_MS)
     }
 }
 
 /// The number of milliseconds that stands for no limit: a hundred years.
-const WITHOUT_END_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+const UNLIMITED_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// Parses a length of time that must not be zero.
-fn some_time(text: &str) -> Result<Span, String> {
+fn nonzero_span(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
     span.limit().map(Span).ok_or_else(|| "it must not be zero: write a time as 30s, 5min or 1h".to_owned())
 }

@@ -115,7 +115,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub canary: Option<u32>,
     /// Run in batches of this size, one after the other
-    #[arg(long, value_name = "N|P%", value_parser = some_share)]
+    #[arg(long, value_name = "N|P%", value_parser = nonzero_share)]
     pub batch: Option<Share>,
     /// Stop the job after more failures than this, and skip the remaining agents
     #[arg(long, value_name = "N|P%")]
@@ -129,7 +129,7 @@ pub struct PlanArgs {
 }
 
 /// Parses a share that must not be zero.
-fn some_share(text: &str) -> Result<Share, String> {
+fn nonzero_share(text: &str) -> Result<Share, String> {
     match text.parse().map_err(|error: InvalidShare| error.to_string())? {
         Share::Count(0) | Share::Percent(0) => Err("a batch needs at least one agent".to_owned()),
         share => Ok(share),

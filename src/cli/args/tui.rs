@@ -85,7 +85,7 @@ pub fn read_options(line: &str) -> Result<JobOptions, String> {
     Ok(JobOptions {
         timeout_ms: options.timeout.and_then(Span::limit_ms),
         kill_grace_ms: options.grace.map(Span::ms_u32),
-        start_within_ms: options.start_within.map(Span::within_ms),
+        start_within_ms: options.start_within.map(Span::ms_or_unlimited),
         now: options.now,
         overflow: Overflow::Gap,
         output_cap: options.output_cap.map(|size| size.0),

@@ -50,10 +50,10 @@ use crate::{
 /// The default port of a direct link and of a report address.
 const DEFAULT_PORT: u16 = 50051;
 /// Maximum time that the starter of a daemon waits for the master's decision.
-const WORD_WITHIN: Duration = Duration::from_secs(10);
+const FIRST_REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Delay of the first check whether the agent is idle: by then it has touched all memory that it uses when
 /// idle. Then the interval of later checks.
-const GIVE_BACK_FIRST: Duration = Duration::from_secs(5);
+const FIRST_TRIM_DELAY: Duration = Duration::from_secs(5);
 const TRIM_INTERVAL: Duration = Duration::from_mins(1);
 /// Grace period of running commands when a foreground agent is interrupted, in milliseconds.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
@@ -64,11 +64,11 @@ pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
         return name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")));
     }
     let host = nix::unistd::gethostname().map_err(|error| Failure::new(error.desc()))?;
-    name_of_host(&host.to_string_lossy())
+    name_from_host(&host.to_string_lossy())
 }
 
 /// Returns the agent's name for a host name, which on Linux may be longer and contain domains.
-fn name_of_host(host: &str) -> Result<AgentName, Failure> {
+fn name_from_host(host: &str) -> Result<AgentName, Failure> {
     let text = if host.len() > MAX_LENGTH {
         // Two long names may differ only at their ends, which a hash preserves.
         let hash = Fingerprint::of(host.as_bytes()).to_string();
@@ -93,7 +93,7 @@ pub(super) fn agent_directories(
 }
 
 /// Maximum size of a token file that is read, in bytes.
-const LONGEST_TOKEN: u64 = 1_024;
+const MAX_TOKEN_FILE_BYTES: u64 = 1_024;
 /// The file name that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
@@ -104,9 +104,9 @@ pub(super) fn read_token(file: &Path) -> Result<Token, Failure> {
         if io::stdin().is_terminal() {
             note("The join token, as `master token create` printed it:");
         }
-        io::stdin().lock().take(LONGEST_TOKEN).read_line(&mut text)
+        io::stdin().lock().take(MAX_TOKEN_FILE_BYTES).read_line(&mut text)
     } else {
-        File::open(file).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
+        File::open(file).and_then(|file| file.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text))
     };
     let shown = if is_input { "standard input".into() } else { file.to_string_lossy() };
     read.map_err(|error| Failure::usage(format!("cannot read the token from {shown}: {error}")))?;
@@ -223,19 +223,19 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let survives_hangup = !stderr_is_terminal();
         let standing = network.standing();
         let watched = network.standing();
-        warn_of_unit().await;
+        warn_about_kill_mode().await;
         systemd::ready("connecting");
-        let telling = tell_manager(watched, name.clone(), master.clone());
+        let telling = report_to_service_manager(watched, name.clone(), master.clone());
         let mut telling = std::pin::pin!(telling);
         let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
         let is_idle = network.is_idle();
         let network_troubles = network.troubles();
         let mut idle_looks = tokio::time::interval(TRIM_INTERVAL);
-        idle_looks.reset_after(GIVE_BACK_FIRST);
+        idle_looks.reset_after(FIRST_TRIM_DELAY);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
-        let reporting = first_word(standing, daemonized, &name, &master, network_troubles);
+        let reporting = first_report(standing, daemonized, &name, &master, network_troubles);
         let mut reporting = std::pin::pin!(reporting);
         let mut reported = !daemonized;
         loop {
@@ -297,7 +297,7 @@ fn finish(ended: Ended) -> Status {
 }
 
 /// Logs a warning if the systemd unit kills running commands together with the agent.
-async fn warn_of_unit() {
+async fn warn_about_kill_mode() {
     let Some(unit) = systemd::own_service() else { return };
     let asked = tokio::task::spawn_blocking(move || {
         let mode = systemd::property(&unit, "KillMode").ok()?;
@@ -306,7 +306,7 @@ async fn warn_of_unit() {
     if let Ok(Some((unit, mode))) = asked.await
         && !mode.is_empty()
         && mode != "process"
-        && std::env::var_os(units::CONFINED).is_none()
+        && std::env::var_os(units::CONFINED_VARIABLE).is_none()
     {
         tracing::warn!(
             unit,
@@ -316,7 +316,11 @@ async fn warn_of_unit() {
 }
 
 /// Reports the connection state to the service manager, until the agent ends.
-async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: AgentName, master: String) {
+async fn report_to_service_manager(
+    mut standing: watch::Receiver<ConnectionState>,
+    name: AgentName,
+    master: String,
+) {
     loop {
         let text = match &*standing.borrow_and_update() {
             ConnectionState::Active(_) => format!("active on {master}"),
@@ -339,7 +343,7 @@ async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: Agen
 }
 
 /// Returns the report to the starter of a daemon: the master's decision, or that the agent keeps trying.
-async fn first_word(
+async fn first_report(
     mut standing: watch::Receiver<ConnectionState>,
     wanted: bool,
     name: &AgentName,
@@ -353,7 +357,7 @@ async fn first_word(
         ConnectionState::Active(_) | ConnectionState::Pending { .. } | ConnectionState::Refused(_) => true,
         ConnectionState::Connecting | ConnectionState::Unreachable(_) => false,
     };
-    let word = tokio::time::timeout(WORD_WITHIN, standing.wait_for(settled)).await;
+    let word = tokio::time::timeout(FIRST_REPORT_TIMEOUT, standing.wait_for(settled)).await;
     drop(word);
     let pid = std::process::id();
     let report = match &*standing.borrow() {
@@ -471,15 +475,15 @@ mod tests {
 
     #[test]
     fn a_host_whose_name_is_too_long_has_an_agent_all_the_same() {
-        assert_eq!(name_of_host("web-1").unwrap().as_str(), "web-1");
+        assert_eq!(name_from_host("web-1").unwrap().as_str(), "web-1");
         let domain = ".example".repeat(8);
-        let [one, two] = ["web-1", "web-2"].map(|host| name_of_host(&format!("{host}{domain}")).unwrap());
+        let [one, two] = ["web-1", "web-2"].map(|host| name_from_host(&format!("{host}{domain}")).unwrap());
         assert_eq!(one.as_str().len(), MAX_LENGTH);
         assert!(one.as_str().starts_with("web-1.example.") && one != two);
-        let [one, two] = ["1", "2"].map(|end| name_of_host(&("h".repeat(63) + end)).unwrap());
+        let [one, two] = ["1", "2"].map(|end| name_from_host(&("h".repeat(63) + end)).unwrap());
         assert_ne!(one, two, "they differ at their ends");
-        assert_eq!(name_of_host(&"h".repeat(63)).unwrap().as_str(), "h".repeat(63));
-        let failure = name_of_host("-").unwrap_err();
+        assert_eq!(name_from_host(&"h".repeat(63)).unwrap().as_str(), "h".repeat(63));
+        let failure = name_from_host("-").unwrap_err();
         assert!(failure.message.contains("--name"), "{}", failure.message);
     }
 }

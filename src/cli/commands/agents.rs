@@ -16,7 +16,9 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{AgentList, Document},
-        output::{Cell, Paint, Tone, complain, note, say, say_json, stdout_is_terminal, table},
+        output::{
+            Cell, Paint, Tone, complain, note, print_json_ignoring_closed, say, stdout_is_terminal, table,
+        },
     },
     domain::{
         agent::{AgentState, AgentView, LinkKind},
@@ -132,7 +134,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
         let agents = client.agents(selection).await?;
         match args.output {
             Format::Json | Format::Ndjson => {
-                say_json(args.output, &Document::new(AgentList::new(&agents)))?;
+                print_json_ignoring_closed(args.output, &Document::new(AgentList::new(&agents)))?;
             }
             Format::Text if agents.is_empty() => {
                 say("no agents yet; `sloth-runner master token create` prints the line that starts one\n")?;
@@ -170,7 +172,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
         }
         match args.output {
             Format::Json | Format::Ndjson => {
-                say_json(args.output, &Document::new(AgentList::new(found)))?;
+                print_json_ignoring_closed(args.output, &Document::new(AgentList::new(found)))?;
             }
             Format::Text => found.try_for_each(|agent| say(&details(agent)))?,
         }

@@ -68,7 +68,7 @@ printf '\033[32mdone\033[0m\n'"#;
 const VERSION: &str =
     r#"case "$SLOTH_AGENT" in web-3|db-1) echo 5.15.0-91-generic;; *) echo 6.1.0-18-amd64;; esac"#;
 /// Maximum time until all agents are active.
-const ACTIVE_WITHIN: Duration = Duration::from_secs(20);
+const ACTIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The demo's files and processes. Dropping it ends the processes and removes the files.
 struct Fleet {
@@ -166,7 +166,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             }
             say("starting a private master and five agents …\n")?;
             let client = join(&mut fleet, port, &socket).await?.0;
-            begin_jobs(&client).await?;
+            run_sample_jobs(&client).await?;
             let to = ToMaster { master: Some(MasterChoice::Socket(socket.clone())) };
             let args =
                 TuiArgs { to, job: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
@@ -228,7 +228,7 @@ async fn join(
 
 /// Runs sample jobs: two with similar output, one that fails on one agent, and one that differs on two
 /// agents.
-async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
+async fn run_sample_jobs(client: &ControlClient) -> Result<(), Failure> {
     for command in [GREET, CHECK, INSTALL, VERSION] {
         let id = JobId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
         let command = Command::new(vec![command.as_bytes().to_vec()]).map_err(Failure::new)?;
@@ -249,7 +249,7 @@ async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
 }
 
 async fn wait_active(client: &ControlClient) -> Result<Vec<AgentView>, Failure> {
-    let deadline = Instant::now() + ACTIVE_WITHIN;
+    let deadline = Instant::now() + ACTIVE_TIMEOUT;
     loop {
         let agents = client.agents(None).await?;
         let active = agents.iter().filter(|agent| agent.state == AgentState::Active);

@@ -20,7 +20,7 @@ use crate::{
         exit::{self, Failure, Status},
         json::{Document, FindingList, FindingObject},
         masters::resolve,
-        output::{Paint, Tone, say, say_json, stdout_is_terminal},
+        output::{Paint, Tone, print_json_ignoring_closed, say, stdout_is_terminal},
         units,
     },
     domain::{
@@ -47,15 +47,15 @@ use crate::{
 };
 
 /// Usage of a volume, in percent, from which on it is reported, and from which on output is held back.
-const FULL: (u8, u8) = (80, 90);
+const VOLUME_NOTE_AND_ERROR_PERCENT: (u8, u8) = (80, 90);
 /// The earliest time that a correct clock can show, in Unix seconds: 2025-01-01.
-const BORN: u64 = 1_735_689_600;
+const EARLIEST_VALID_TIME: u64 = 1_735_689_600;
 /// Limit of open files below which a daemon with many connections may fail.
-const FEW_FILES: u64 = 4_096;
+const MIN_OPEN_FILES: u64 = 4_096;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grade {
+enum Severity {
     Well,
     Note,
     Bad,
@@ -64,7 +64,7 @@ enum Grade {
 /// The result of one check.
 #[derive(Debug)]
 struct Finding {
-    grade: Grade,
+    grade: Severity,
     what: String,
     /// How to fix it; empty if there is nothing to fix.
     remedy: String,
@@ -75,15 +75,15 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn well(&mut self, what: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Well, what: what.into(), remedy: String::new() });
+        self.0.push(Finding { grade: Severity::Well, what: what.into(), remedy: String::new() });
     }
 
     fn note(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Note, what: what.into(), remedy: remedy.into() });
+        self.0.push(Finding { grade: Severity::Note, what: what.into(), remedy: remedy.into() });
     }
 
     fn bad(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Bad, what: what.into(), remedy: remedy.into() });
+        self.0.push(Finding { grade: Severity::Bad, what: what.into(), remedy: remedy.into() });
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
     let master = directories(None, "master").map_err(Failure::new)?;
     let agents = master.data.with_file_name("agent");
     if master.data.is_dir() {
-        private(&mut findings, "the master's directory", &master.data);
+        check_private_directory(&mut findings, "the master's directory", &master.data);
         private_file(&mut findings, "the CA's key", &master.data.join("identity/ca.key"));
         volume(&mut findings, "the master's directory", &master.data);
         database(&mut findings, &master.data);
@@ -108,7 +108,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
         fleet(&mut findings, &address, master.data.is_dir()).await;
         Ok(())
     })?;
-    let is_bad = findings.0.iter().any(|finding| finding.grade == Grade::Bad);
+    let is_bad = findings.0.iter().any(|finding| finding.grade == Severity::Bad);
     print(&findings, args.output)?;
     Ok(if is_bad { exit::FAILED } else { exit::OK })
 }
@@ -117,20 +117,23 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
     if output != Format::Text {
         let findings = findings.0.iter().map(|finding| {
             let grade = match finding.grade {
-                Grade::Well => "well",
-                Grade::Note => "note",
-                Grade::Bad => "bad",
+                Severity::Well => "well",
+                Severity::Note => "note",
+                Severity::Bad => "bad",
             };
             FindingObject::new(grade, &finding.what, &finding.remedy)
         });
-        return say_json(output, &Document::new(FindingList { findings: findings.collect() }));
+        return print_json_ignoring_closed(
+            output,
+            &Document::new(FindingList { findings: findings.collect() }),
+        );
     }
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     for finding in &findings.0 {
         let (glyph, tone) = match finding.grade {
-            Grade::Well => ("✓", Tone::Good),
-            Grade::Note => ("!", Tone::Waiting),
-            Grade::Bad => ("✗", Tone::Bad),
+            Severity::Well => ("✓", Tone::Good),
+            Severity::Note => ("!", Tone::Waiting),
+            Severity::Bad => ("✗", Tone::Bad),
         };
         // Some of these texts come from agents, which are not trusted.
         say(&format!("{} {}\n", paint.paint(tone, glyph), strip_control(&finding.what)))?;
@@ -159,7 +162,7 @@ fn database(findings: &mut Findings, directory: &Path) {
 /// Checks the clock and the limit of open files.
 fn machine(findings: &mut Findings) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if now < BORN {
+    if now < EARLIEST_VALID_TIME {
         findings.bad(
             "the clock is years behind",
             "set it, or enable NTP (timedatectl set-ntp true); certificates do not depend on it, but displayed times are wrong",
@@ -173,7 +176,7 @@ fn machine(findings: &mut Findings) {
         findings.well("the clock is right");
     }
     if let Ok((_, most)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
-        && most < FEW_FILES
+        && most < MIN_OPEN_FILES
     {
         findings.note(
             format!("a process can open only {most} files"),
@@ -183,7 +186,7 @@ fn machine(findings: &mut Findings) {
 }
 
 /// Checks that a directory is accessible only to its owner.
-fn private(findings: &mut Findings, what: &str, path: &Path) {
+fn check_private_directory(findings: &mut Findings, what: &str, path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         let shown = path.display();
         return findings.bad(format!("{what} {shown} cannot be read"), "run this as its owner, or as root");
@@ -212,11 +215,11 @@ fn private_file(findings: &mut Findings, what: &str, path: &Path) {
 
 fn volume(findings: &mut Findings, what: &str, path: &Path) {
     match volume_used_percent(path) {
-        Ok(used) if used >= FULL.1 => findings.bad(
+        Ok(used) if used >= VOLUME_NOTE_AND_ERROR_PERCENT.1 => findings.bad(
             format!("the volume of {what} is {used} % full"),
             "free some space: output is held back on the agents, and no new job starts",
         ),
-        Ok(used) if used >= FULL.0 => findings.note(
+        Ok(used) if used >= VOLUME_NOTE_AND_ERROR_PERCENT.0 => findings.note(
             format!("the volume of {what} is {used} % full"),
             "at 90 % output is held back and commands wait; a master starts no job above its --disk-cap",
         ),
@@ -237,7 +240,7 @@ fn flag_of(pid: i32, flag: &str) -> Option<String> {
 /// Checks an agent of this machine: its directory, identity, process and connection to the master.
 fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    private(findings, &format!("agent {name}'s directory"), directory);
+    check_private_directory(findings, &format!("agent {name}'s directory"), directory);
     private_file(findings, &format!("agent {name}'s key"), &directory.join("identity/agent.key"));
     volume(findings, &format!("agent {name}'s directory"), directory);
     let read = |file: &str| read_optional(&directory.join("identity").join(file)).ok().flatten();
@@ -332,8 +335,8 @@ fn services(findings: &mut Findings) {
                 format!("journalctl -u {unit} shows why; systemctl start {unit} starts it"),
             ),
         }
-        let is_agents =
-            unit.starts_with("sloth-runner-agent") && !property("Environment").contains(units::CONFINED);
+        let is_agents = unit.starts_with("sloth-runner-agent")
+            && !property("Environment").contains(units::CONFINED_VARIABLE);
         if is_agents && property("KillMode") != "process" {
             findings.bad(
                 format!("{unit} has KillMode={}: a restart kills running commands", property("KillMode")),

@@ -4,7 +4,7 @@ use chrono::Local;
 
 use super::{
     connect,
-    following::{self, Begun, Feeds, Following, Purpose},
+    following::{self, Begun, FollowOptions, Purpose, StdinUse},
     on_one_thread,
     run::begin,
     shown::state_text,
@@ -22,7 +22,7 @@ use crate::{
         exit::{self, Failure, Status},
         json::{Document, JobList, JobObject},
         masters::resolve,
-        output::{Cell, Paint, Tone, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
     domain::{
         control::{CancelJob, DeleteJob, FollowJob, JobEvent, ListJobs, PromoteJob, RerunJob, StopJob},
@@ -82,7 +82,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let jobs = client.jobs(request).await?;
     match args.output {
         Format::Json | Format::Ndjson => {
-            say_json(args.output, &Document::new(JobList::new(&jobs)))?;
+            print_json_ignoring_closed(args.output, &Document::new(JobList::new(&jobs)))?;
         }
         Format::Text if jobs.is_empty() => say("no such jobs\n")?,
         Format::Text => {
@@ -114,7 +114,9 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
         return Err(Failure::new("the master shows no job"));
     };
     match args.output {
-        Format::Json | Format::Ndjson => say_json(args.output, &Document::new(JobObject::new(&job)))?,
+        Format::Json | Format::Ndjson => {
+            print_json_ignoring_closed(args.output, &Document::new(JobObject::new(&job)))?;
+        }
         Format::Text => say(&shown(&job))?,
     }
     Ok(exit::OK)
@@ -160,7 +162,7 @@ fn shown(job: &Job) -> String {
 }
 
 async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
-    let following = Following {
+    let following = FollowOptions {
         address: resolve(&args.to)?,
         print: args.print.clone(),
         give_up: args.give_up.limit(),
@@ -171,7 +173,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         outdir: None,
         timestamps: false,
         only: None,
-        feeds: Feeds::Nothing,
+        feeds: StdinUse::Nothing,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_job(following.request(args.job, [])).await?;
@@ -179,7 +181,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
 }
 
 async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
-    let following = Following {
+    let following = FollowOptions {
         address: resolve(&args.to)?,
         print: PrintArgs { quiet: true, ..args.print.clone() },
         give_up: Some(std::time::Duration::from_mins(5)),
@@ -193,7 +195,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
             OnlyStream::Stdout => Stream::Stdout,
             OnlyStream::Stderr => Stream::Stderr,
         }),
-        feeds: Feeds::Nothing,
+        feeds: StdinUse::Nothing,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_job(following.request(args.job, [])).await?;
@@ -236,7 +238,7 @@ async fn stop(args: &JobArgs) -> Result<Status, Failure> {
 }
 
 fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
-    let following = Following {
+    let following = FollowOptions {
         address: resolve(&args.to)?,
         print: args.print.clone(),
         give_up: args.give_up.limit(),
@@ -247,7 +249,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         outdir: None,
         timestamps: false,
         only: None,
-        feeds: Feeds::Nothing,
+        feeds: StdinUse::Nothing,
     };
     begin(following, args.detach, async |client, id, follow| {
         client.rerun_job(RerunJob { job: args.job, id, failed: args.failed, follow }).await

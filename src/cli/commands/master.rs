@@ -11,7 +11,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{Document, MasterStatusObject},
-        output::{say, say_json, stderr_is_terminal},
+        output::{print_json_ignoring_closed, say, stderr_is_terminal},
     },
     domain::{text::strip_control, time::format_duration},
     master::{
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Maximum time that `master stop` waits for the master to end.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
     if args.daemon && !args.daemonized {
@@ -139,7 +139,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
         Some(unit) if systemd::is_main_process(&unit, pid) => systemd::order(&["stop", &unit])?,
         _ => signal(pid, nix::sys::signal::Signal::SIGTERM),
     }
-    let deadline = Instant::now() + STOP_WITHIN;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     while lock::holder(&pid_file)?.is_some() {
         if Instant::now() > deadline {
             return Err(Failure::new(format!("the master on {shown} (pid {pid}) has not ended yet")));
@@ -182,7 +182,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
         let status = client.status().await?;
         match args.output {
             Format::Json | Format::Ndjson => {
-                say_json(args.output, &Document::new(MasterStatusObject::new(&status)))?;
+                print_json_ignoring_closed(args.output, &Document::new(MasterStatusObject::new(&status)))?;
             }
             Format::Text => {
                 let uptime = format_duration(Duration::from_secs(status.uptime_s));

@@ -14,7 +14,7 @@ use crate::{
         exit::{self, Failure, Status},
         json::{Document, MasterList},
         masters::{KnownMaster, Masters},
-        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, note, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
     sys::{
         paths::known_master_sockets,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Maximum length of a login string, in bytes.
-const LONGEST_LOGIN: usize = 1_024;
+const MAX_LOGIN_BYTES: usize = 1_024;
 
 fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
     let text = if let Some(text) = &args.login {
@@ -35,7 +35,7 @@ fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
             note("The login string, as `master operator add` printed it:");
         }
         let mut line = String::new();
-        let mut input = io::Read::take(io::stdin().lock(), LONGEST_LOGIN as u64);
+        let mut input = io::Read::take(io::stdin().lock(), MAX_LOGIN_BYTES as u64);
         input.read_line(&mut line)?;
         line
     };
@@ -57,7 +57,7 @@ pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
     let name = args.name.clone();
     let name = name.unwrap_or_else(|| masters.free_name(&logged_in.hostname, &login.host, login.token.ca));
     let address = shown_address(&login.host, login.port);
-    let known = masters.put_login(&name, &address, &key, &logged_in)?;
+    let known = masters.store_login(&name, &address, &key, &logged_in)?;
     let is_first = masters.selected()?.is_none();
     if is_first {
         masters.select(Some(&name))?;
@@ -98,7 +98,7 @@ pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
     let (all, selected) = (masters.all()?, masters.selected()?);
     if args.output != Format::Text {
         let all = all.iter().map(|(name, known)| (name.as_str(), known));
-        say_json(args.output, &Document::new(MasterList::new(all, selected.as_deref())))?;
+        print_json_ignoring_closed(args.output, &Document::new(MasterList::new(all, selected.as_deref())))?;
         return Ok(exit::OK);
     }
     let mark = |is_selected: bool| if is_selected { "*" } else { "" };
@@ -144,7 +144,7 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
     let selected = masters.selected()?;
     let Some(name) = args.name.clone().or_else(|| selected.clone()) else {
         if args.output != Format::Text {
-            say_json(args.output, &Document::new(MasterList::new([], None)))?;
+            print_json_ignoring_closed(args.output, &Document::new(MasterList::new([], None)))?;
             return Ok(exit::OK);
         }
         say("no master is selected: the default is the master of this machine\n")?;
@@ -153,7 +153,7 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
     let Some(known) = masters.find(&name)? else { return Err(masters.unknown(&name)?) };
     if args.output != Format::Text {
         let shown = MasterList::new([(name.as_str(), &known)], selected.as_deref());
-        say_json(args.output, &Document::new(shown))?;
+        print_json_ignoring_closed(args.output, &Document::new(shown))?;
         return Ok(exit::OK);
     }
     say(&format!("{name}  {}\n", known.address))?;

@@ -20,7 +20,7 @@ mod tokens;
 mod tui;
 
 use super::{
-    args::{Cli, Command, ToMaster, agent::AgentCommand, master::MasterVerb},
+    args::{Cli, Command, ToMaster, agent::AgentCommand, master::MasterSubcommand},
     exit::{self, Failure, Status},
     masters::resolve,
     output::say,
@@ -43,17 +43,17 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::Demo(args) => demo::demo(&args),
         Command::Master(master) => match master.command {
             None => master::start(&master.start),
-            Some(MasterVerb::Start(args)) => master::start(&args),
-            Some(MasterVerb::Stop(args)) => master::stop(&args),
-            Some(MasterVerb::Salvage(args)) => master::salvage(&args),
-            Some(MasterVerb::Status(args)) => master::status(&args),
-            Some(MasterVerb::Token(verb)) => tokens::perform(&verb),
-            Some(MasterVerb::Operator(verb)) => operators::perform(&verb),
-            Some(MasterVerb::Add(args)) => masters::add(&args),
-            Some(MasterVerb::List(args)) => masters::list(&args),
-            Some(MasterVerb::Select(args)) => masters::select(&args),
-            Some(MasterVerb::Show(args)) => masters::show(&args),
-            Some(MasterVerb::Remove(args)) => masters::remove(&args),
+            Some(MasterSubcommand::Start(args)) => master::start(&args),
+            Some(MasterSubcommand::Stop(args)) => master::stop(&args),
+            Some(MasterSubcommand::Salvage(args)) => master::salvage(&args),
+            Some(MasterSubcommand::Status(args)) => master::status(&args),
+            Some(MasterSubcommand::Token(verb)) => tokens::perform(&verb),
+            Some(MasterSubcommand::Operator(verb)) => operators::perform(&verb),
+            Some(MasterSubcommand::Add(args)) => masters::add(&args),
+            Some(MasterSubcommand::List(args)) => masters::list(&args),
+            Some(MasterSubcommand::Select(args)) => masters::select(&args),
+            Some(MasterSubcommand::Show(args)) => masters::show(&args),
+            Some(MasterSubcommand::Remove(args)) => masters::remove(&args),
         },
         Command::Login(args) => masters::login(&args),
         Command::Agent(agent) => match agent {

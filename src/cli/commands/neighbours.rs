@@ -14,13 +14,13 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{Inventory, InventoryHost, NoHost},
-        output::{say, say_json},
+        output::{print_json_ignoring_closed, say},
     },
     domain::agent::AgentState,
 };
 
 /// The environment variable with which a shell's completion calls this program.
-pub const VARIABLE: &str = "SLOTH_RUNNER_COMPLETE";
+pub const COMPLETION_VARIABLE: &str = "SLOTH_RUNNER_COMPLETE";
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     let shells = Shells::builtins();
@@ -33,7 +33,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     };
     let mut script = Vec::new();
     let name = env!("CARGO_PKG_NAME");
-    shell.write_registration(VARIABLE, name, name, name, &mut script)?;
+    shell.write_registration(COMPLETION_VARIABLE, name, name, name, &mut script)?;
     say(&String::from_utf8_lossy(&script))?;
     Ok(exit::OK)
 }
@@ -77,11 +77,11 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     if let Some(name) = &args.host {
         let found = known.clone().find(|agent| agent.name.as_str() == *name);
         match found {
-            Some(agent) => say_json(Format::Json, &InventoryHost::new(agent))?,
-            None => say_json(Format::Json, &NoHost {})?,
+            Some(agent) => print_json_ignoring_closed(Format::Json, &InventoryHost::new(agent))?,
+            None => print_json_ignoring_closed(Format::Json, &NoHost {})?,
         }
     } else {
-        say_json(Format::Json, &Inventory::new(known))?;
+        print_json_ignoring_closed(Format::Json, &Inventory::new(known))?;
     }
     Ok(exit::OK)
 }

@@ -13,7 +13,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{Document, OperatorList},
-        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, note, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
     domain::{
         control::{InviteOperator, RevokeOperator},
@@ -91,7 +91,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     let operators = client.operators().await?;
     let now_ms = unix_ms();
     if args.output != Format::Text {
-        say_json(args.output, &Document::new(OperatorList::new(&operators, now_ms)))?;
+        print_json_ignoring_closed(args.output, &Document::new(OperatorList::new(&operators, now_ms)))?;
         return Ok(exit::OK);
     }
     if operators.is_empty() {

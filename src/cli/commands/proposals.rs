@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     cli::{
         args::agent::ApproveArgs,
-        asking::{agrees, may_ask},
+        asking::{agrees, can_prompt},
         exit::{self, Failure, Status},
         output::{note, say},
     },
@@ -55,7 +55,7 @@ pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Re
         return Ok(args.accept);
     }
     let (name, words) = (&args.name, proposing.join("; or, with another key, "));
-    if may_ask() {
+    if can_prompt() {
         return Ok(agrees(&format!("{name} proposes {words}. Accept it?"))?);
     }
     note(&format!(
@@ -67,7 +67,7 @@ pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Re
 
 /// Maximum number of proposals in one request: a message may have 4 MiB, and a proposal at most 9 KiB of
 /// labels.
-const PROPOSALS: usize = 256;
+const MAX_PROPOSALS_PER_REQUEST: usize = 256;
 
 /// Accepts what agents propose, exactly as it is shown here.
 pub(super) async fn accept(
@@ -84,8 +84,8 @@ pub(super) async fn accept(
         note(&format!("nothing is proposed by {names}"));
         return Ok(exit::OK);
     }
-    if may_ask() && !without_question {
-        for (words, names) in by_words(&proposals) {
+    if can_prompt() && !without_question {
+        for (words, names) in group_by_text(&proposals) {
             say(&format!("{names}: {words}\n"))?;
         }
         if !agrees("Accept these proposals?")? {
@@ -95,7 +95,8 @@ pub(super) async fn accept(
     }
     let (mut accepted, mut changed) = (Vec::new(), Vec::new());
     while !proposals.is_empty() {
-        let shown: Vec<NamedProposal> = proposals.drain(..proposals.len().min(PROPOSALS)).collect();
+        let shown: Vec<NamedProposal> =
+            proposals.drain(..proposals.len().min(MAX_PROPOSALS_PER_REQUEST)).collect();
         let target = fold(shown.iter().map(|named| named.name.as_str()));
         let target: Target = target.parse().map_err(Failure::new)?;
         let change = ChangeLabels::Accept(shown);
@@ -104,7 +105,7 @@ pub(super) async fn accept(
         accepted.extend(answer.accepted);
         changed.extend(answer.changed);
     }
-    for (words, names) in by_words(&accepted) {
+    for (words, names) in group_by_text(&accepted) {
         say(&format!("{names}: accepted {words}\n"))?;
     }
     if changed.is_empty() {
@@ -117,7 +118,7 @@ pub(super) async fn accept(
 }
 
 /// Groups proposals by their text. The values are the folded names of the agents that make them.
-fn by_words(proposals: &[NamedProposal]) -> BTreeMap<String, String> {
+fn group_by_text(proposals: &[NamedProposal]) -> BTreeMap<String, String> {
     let mut agents_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for NamedProposal { name, proposal } in proposals {
         agents_of.entry(proposal.to_string()).or_default().push(name.as_str());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    following::{self, Begun, Feeds, Following, OutDirectory, Purpose, find_again},
+    following::{self, Begun, FollowOptions, OutDirectory, Purpose, StdinUse, find_again},
     on_one_thread,
 };
 use crate::{
@@ -56,7 +56,7 @@ fn options(args: &RunArgs) -> Result<JobOptions, Failure> {
         forgotten: Vec::new(),
         working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
         timeout_ms: args.timeout.and_then(Span::limit_ms),
-        start_within_ms: args.start_within.map(Span::within_ms),
+        start_within_ms: args.start_within.map(Span::ms_or_unlimited),
         kill_grace_ms: args.grace.map(Span::ms_u32),
         now: args.now,
         overflow: if args.detach || args.print.is_grouped() { Overflow::Gap } else { Overflow::Block },
@@ -64,19 +64,19 @@ fn options(args: &RunArgs) -> Result<JobOptions, Failure> {
         output_cap: args.output_cap.map(|size| size.0),
         plan: args.plan.plan(args.print.mask),
         input: match feeds(args) {
-            Feeds::Nothing => StandardInput::Nothing,
-            Feeds::Stream => StandardInput::Stream,
-            Feeds::Terminal => StandardInput::Terminal(own_terminal()?),
+            StdinUse::Nothing => StandardInput::Nothing,
+            StdinUse::Stream => StandardInput::Stream,
+            StdinUse::Terminal => StandardInput::Terminal(own_terminal()?),
         },
         by_admin: false,
     })
 }
 
-fn feeds(args: &RunArgs) -> Feeds {
+fn feeds(args: &RunArgs) -> StdinUse {
     match (args.tty, args.stdin) {
-        (true, _) => Feeds::Terminal,
-        (false, true) => Feeds::Stream,
-        (false, false) => Feeds::Nothing,
+        (true, _) => StdinUse::Terminal,
+        (false, true) => StdinUse::Stream,
+        (false, false) => StdinUse::Nothing,
     }
 }
 
@@ -96,14 +96,14 @@ const LOGIN_SHELL: &str = r#"[ -x "$SHELL" ] && exec "$SHELL" -l; exec sh -l"#;
 
 pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
     let options = JobOptions {
-        start_within_ms: args.start_within.map(Span::within_ms),
+        start_within_ms: args.start_within.map(Span::ms_or_unlimited),
         overflow: Overflow::Block,
         input: StandardInput::Terminal(own_terminal()?),
         ..JobOptions::default()
     };
     let command = Command::new(vec![LOGIN_SHELL.as_bytes().to_vec()]).map_err(Failure::usage)?;
     let target: Target = args.name.as_str().parse().map_err(Failure::usage)?;
-    let following = Following {
+    let following = FollowOptions {
         address: resolve(&args.to)?,
         print: PrintArgs::default(),
         give_up: args.give_up.limit(),
@@ -114,14 +114,14 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
         outdir: None,
         timestamps: false,
         only: None,
-        feeds: Feeds::Terminal,
+        feeds: StdinUse::Terminal,
     };
     start(following, false, Selection::from(target), command, options)
 }
 
 /// Starts a job, and follows it unless `detach`.
 fn start(
-    following: Following,
+    following: FollowOptions,
     detach: bool,
     selection: Selection,
     command: Command,
@@ -135,7 +135,7 @@ fn start(
 
 /// Rejects a command that begins with a dash, unless `--` precedes it. It was meant as an option, but would
 /// be sent to every agent.
-fn is_no_flag(command: &[OsString]) -> Result<(), Failure> {
+fn reject_flag_as_command(command: &[OsString]) -> Result<(), Failure> {
     let Some(first) = command.first().filter(|first| first.as_bytes().starts_with(b"-")) else {
         return Ok(());
     };
@@ -154,15 +154,15 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     let options = options(&args)?;
     let feeds = feeds(&args);
-    if feeds != Feeds::Nothing && selection.plain_name().is_none() {
+    if feeds != StdinUse::Nothing && selection.plain_name().is_none() {
         return Err(Failure::usage(format!(
             "{selection} is not a single agent name: -i and -t are for one agent"
         )));
     }
-    is_no_flag(&args.command)?;
+    reject_flag_as_command(&args.command)?;
     let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
     let command = Command::new(words).map_err(Failure::usage)?;
-    let following = Following {
+    let following = FollowOptions {
         address: resolve(&args.to)?,
         print: args.print,
         give_up: args.give_up.limit(),
@@ -180,7 +180,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
 
 /// Starts a job with a call, and follows it unless `detach`.
 pub(super) fn begin(
-    following: Following,
+    following: FollowOptions,
     detach: bool,
     call: impl AsyncFn(&ControlClient, JobId, bool) -> Result<JobEvents, CallError>,
 ) -> Result<Status, Failure> {
@@ -217,7 +217,7 @@ pub(super) fn begin(
         match begun.first {
             Some(JobEvent::Job(job)) => {
                 let said = say(&format!("{}\n", job.number));
-                said.map_err(|error| following::left_behind(error.into(), &job))?;
+                said.map_err(|error| following::without_status(error.into(), &job))?;
                 for line in following::left_out(&job) {
                     note(&line);
                 }

@@ -36,11 +36,11 @@ use crate::{
 };
 
 /// The directory for units of the machine's administrator.
-const UNITS: &str = "/etc/systemd/system";
+const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 /// The directory for the tokens of services.
-const SETTINGS: &str = "/etc/sloth-runner";
+const TOKEN_DIRECTORY: &str = "/etc/sloth-runner";
 /// Maximum time to wait until a service reports its state.
-const STANDS_WITHIN: Duration = Duration::from_secs(15);
+const STATE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Grace period of running commands when an agent's service is removed, in milliseconds.
 const REMOVE_GRACE_MS: u32 = 10_000;
 
@@ -154,8 +154,9 @@ impl Service {
             (None, Some(file)) if file == Path::new(STANDARD_INPUT) => Some(read_token(file)?),
             (token, _) => token.clone(),
         };
-        let token = token
-            .map(|token| (Path::new(SETTINGS).join(format!("agent-{name}.token")), format!("{token}\n")));
+        let token = token.map(|token| {
+            (Path::new(TOKEN_DIRECTORY).join(format!("agent-{name}.token")), format!("{token}\n"))
+        });
         if let Some((path, _)) = &token {
             command.extend(["--token-file".to_owned(), path.display().to_string()]);
         }
@@ -187,7 +188,7 @@ impl Service {
         command.extend(given_words(&start, &own_matches()?));
         if user.is_some() && args.start.data_dir.is_none() {
             // The unit hides home directories.
-            command.extend(["--data-dir".to_owned(), units::MASTER_OF_USER.to_owned()]);
+            command.extend(["--data-dir".to_owned(), units::USER_MASTER_DATA_DIR.to_owned()]);
         }
         let text = units::master(&Unit {
             description: "Sloth Runner Master".to_owned(),
@@ -201,7 +202,7 @@ impl Service {
 
     fn install(&self) -> Result<Status, Failure> {
         needs_systemd()?;
-        let path = Path::new(UNITS).join(&self.unit);
+        let path = Path::new(UNIT_DIRECTORY).join(&self.unit);
         let failed = |path: &Path, error: &io::Error| {
             Failure::new(format!("cannot write {}: {error}; are you root?", path.display()))
         };
@@ -229,7 +230,7 @@ impl Service {
     fn write(&self, path: &Path) -> Result<(), (PathBuf, io::Error)> {
         if let Some((file, token)) = &self.token {
             let wrong = |error| (file.clone(), error);
-            fs::create_dir_all(SETTINGS).map_err(wrong)?;
+            fs::create_dir_all(TOKEN_DIRECTORY).map_err(wrong)?;
             write_private(file, token.as_bytes(), true).map_err(wrong)?;
             if let Some(user) = &self.user {
                 chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(wrong)?;
@@ -248,14 +249,14 @@ impl Service {
         let verb = if is_active && has_changed { "restart" } else { "start" };
         systemd::order(&["reset-failed", &self.unit]).ok();
         systemd::order(&[verb, &self.unit]).map_err(|_| {
-            let said = last_words(&self.unit);
+            let said = last_error(&self.unit);
             Failure::new(format!("{} does not start: {said}", self.unit))
         })
     }
 
     /// Returns the state that the service reports, once it is settled.
     fn standing(&self) -> String {
-        let deadline = Instant::now() + STANDS_WITHIN;
+        let deadline = Instant::now() + STATE_TIMEOUT;
         loop {
             let text = systemd::property(&self.unit, "StatusText").unwrap_or_default();
             let is_settled =
@@ -315,7 +316,7 @@ fn approval_in_log(unit: &str) -> Option<String> {
 }
 
 /// Returns the last error that a service logged before it failed to start.
-fn last_words(unit: &str) -> String {
+fn last_error(unit: &str) -> String {
     let said = journal(unit);
     let own = said.lines().rev().find_map(|line| line.strip_prefix("sloth-runner: "));
     own.map_or_else(|| format!("`journalctl -u {unit}` shows why"), str::to_owned)
@@ -331,7 +332,7 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
         (Some(_), _) => return Err(Failure::usage("only agents have instances")),
         (None, role) => format!("sloth-runner-{role}.service"),
     };
-    let path = Path::new(UNITS).join(&unit);
+    let path = Path::new(UNIT_DIRECTORY).join(&unit);
     let text = read_optional(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     let Some(text) = text.map(|text| String::from_utf8_lossy(&text).into_owned()) else {
         return Err(Failure::new(format!("there is no {}; nothing was removed", path.display())));
@@ -341,7 +342,7 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
         let (name, data) = agent_of(&text)?;
         systemd::order(&["stop", &unit]).ok();
         end_supervisor(&data);
-        remove_if_there(&Path::new(SETTINGS).join(format!("agent-{name}.token")))?;
+        remove_if_there(&Path::new(TOKEN_DIRECTORY).join(format!("agent-{name}.token")))?;
     }
     systemd::order(&["disable", "--now", &unit]).ok();
     remove_if_there(&path)?;

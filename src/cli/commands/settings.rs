@@ -8,7 +8,7 @@ use crate::cli::{
     config::{EXAMPLE, Settings},
     exit::{self, Failure, Status},
     json::{Document, SettingList},
-    output::{say, say_json},
+    output::{print_json_ignoring_closed, say},
 };
 
 pub(super) fn perform(verb: &ConfigVerb) -> Result<Status, Failure> {
@@ -22,7 +22,7 @@ pub(super) fn perform(verb: &ConfigVerb) -> Result<Status, Failure> {
 fn show(args: &ConfigShowArgs) -> Result<(), Failure> {
     let all = Settings::load()?.shown();
     if args.output != Format::Text {
-        say_json(args.output, &Document::new(SettingList::new(&all)))?;
+        print_json_ignoring_closed(args.output, &Document::new(SettingList::new(&all)))?;
         return Ok(());
     }
     let mut section = "";

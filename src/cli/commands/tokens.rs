@@ -13,7 +13,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{Document, TokenList},
-        output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, note, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
     domain::{
         control::{CreateToken, RevokeToken},
@@ -82,7 +82,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let tokens = client.tokens().await?;
     if args.output != Format::Text {
-        say_json(args.output, &Document::new(TokenList::new(&tokens)))?;
+        print_json_ignoring_closed(args.output, &Document::new(TokenList::new(&tokens)))?;
         return Ok(exit::OK);
     }
     if tokens.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
         config::Settings as Config,
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{has_signs, note, stdout_is_terminal},
+        output::{has_glyphs, note, stdout_is_terminal},
     },
     sys::{
         logging::{self, LogFormat},
@@ -19,7 +19,7 @@ use crate::{
     },
     tui::{
         runtime::{self, Options},
-        settings::{Depth, Settings},
+        settings::{ColorDepth, Settings},
     },
     wire::client::MasterAddress,
 };
@@ -62,7 +62,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
     let settings = Settings {
         confirm_over: config.confirm_over,
         destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
-        ascii: args.ascii || config.ascii || !has_signs(),
+        ascii: args.ascii || config.ascii || !has_glyphs(),
         depth: depth(),
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,
@@ -99,18 +99,18 @@ fn is_set(name: &str) -> bool {
 }
 
 /// Returns the number of colours of the terminal, according to its environment.
-fn depth() -> Depth {
+fn depth() -> ColorDepth {
     let has = |name: &str, words: &[&str]| {
         env::var(name).is_ok_and(|value| words.iter().any(|word| value.contains(word)))
     };
     if is_set("NO_COLOR") {
-        Depth::None
+        ColorDepth::None
     } else if has("COLORTERM", &["truecolor", "24bit"]) {
-        Depth::True
+        ColorDepth::True
     } else if has("TERM", &["256color"]) {
-        Depth::Indexed
+        ColorDepth::Indexed
     } else {
-        Depth::Sixteen
+        ColorDepth::Sixteen
     }
 }
 

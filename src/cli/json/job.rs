@@ -55,11 +55,11 @@ struct LeftOutObject<'a> {
 impl<'a> JobObject<'a> {
     /// Creates a job without the output of its tasks.
     pub(in crate::cli) fn new(job: &'a Job) -> Self {
-        Self::with_output(job, |_| None)
+        Self::with_outputs(job, |_| None)
     }
 
     /// Creates a job with the output of each task.
-    pub(in crate::cli) fn with_output(job: &'a Job, output: impl Fn(&Task) -> Option<Output<'a>>) -> Self {
+    pub(in crate::cli) fn with_outputs(job: &'a Job, output: impl Fn(&Task) -> Option<Output<'a>>) -> Self {
         let left_out = job.left_out.iter().map(|left| LeftOutObject {
             agent: &left.agent,
             kind: left.kind,

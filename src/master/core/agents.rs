@@ -19,14 +19,14 @@ use crate::domain::{
 };
 
 /// Advice to operators when the store was restored from a backup.
-const SAY_RESTORED: &str = "Running tasks continue there, and no new tasks start; start the master once with --restored, or delete an agent that you do not trust";
+const RESTORED_ADVICE: &str = "Running tasks continue there, and no new tasks start; start the master once with --restored, or delete an agent that you do not trust";
 
 /// How long a session may take to answer a ping when a second connection shows the same key.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn on_facts(&mut self, session: SessionId, facts: Facts, now: Now) {
-        self.on_heard(session, now);
+        self.on_contact(session, now);
         if let Some(name) = self.sessions.get(&session)
             && let Some(session) = self.agents.tell(name).and_then(|row| row.session_of(session))
         {
@@ -49,7 +49,7 @@ impl Core {
         reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
         now: Now,
     ) {
-        let row = self.agents.touch(&newcomer.name);
+        let row = self.agents.get_mut_unmarked(&newcomer.name);
         let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {
             let reason = format!(
                 "the key of {} is not (or no longer) registered here; the agent enrolls again",
@@ -61,7 +61,7 @@ impl Core {
             return self.accept_session(*newcomer, reply, now);
         };
         let old = old.id;
-        let until = now.monotonic + ANSWER_WITHIN;
+        let until = now.monotonic + PING_TIMEOUT;
         if let Some(displaced) = row.contender.replace(Contender { newcomer, reply, until }) {
             let text = "a third connection with this key took the place of this one";
             self.refuse_duplicate(displaced.reply, text);
@@ -87,7 +87,7 @@ impl Core {
     ) {
         let name = newcomer.name.clone();
         let Some(row) = self.agents.change(&name) else { return };
-        let revision = if row.was_here() { self.revision } else { self.first_revision };
+        let revision = if row.was_seen() { self.revision } else { self.first_revision };
         let state = Revision { epoch: self.epoch, number: revision };
         // Kept until an operator resolves it: the store's revision may have caught up when the agent connects
         // again.
@@ -139,12 +139,12 @@ impl Core {
         self.agent_is_back(&name, now);
     }
 
-    pub(super) fn on_heard(&mut self, id: SessionId, now: Now) {
+    pub(super) fn on_contact(&mut self, id: SessionId, now: Now) {
         let Some(session) = self.session_mut(id) else { return };
         session.heard = now.monotonic;
         session.heard_ms = now.unix_ms;
         let Some(name) = self.sessions.get(&id).cloned() else { return };
-        let Some(row) = self.agents.touch(&name) else { return };
+        let Some(row) = self.agents.get_mut_unmarked(&name) else { return };
         // The first session answers, so the second connection is from a clone of its machine and is refused.
         if let Some(Contender { newcomer, reply, .. }) = row.contender.take() {
             let text = format!(
@@ -169,7 +169,7 @@ impl Core {
         }
         // A second connection that closed before it was answered.
         let mut left = Vec::new();
-        for row in self.agents.touch_all() {
+        for row in self.agents.iter_mut_unmarked() {
             if let Some(contender) = row.contender.take_if(|contender| contender.newcomer.session == id) {
                 left.push(contender.reply);
             }
@@ -239,7 +239,7 @@ impl Core {
     pub(super) fn refusal_of_ahead(&self, name: &AgentName) -> Option<String> {
         self.agents.get(name)?.stored.ahead?;
         Some(format!(
-            "{name} has seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}"
+            "{name} has seen a later state of this master's store: the store was restored from a backup. {RESTORED_ADVICE}"
         ))
     }
 
@@ -253,7 +253,7 @@ impl Core {
         }
         let have = if ahead.len() == 1 { "has" } else { "have" };
         format!(
-            "{} {have} seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}",
+            "{} {have} seen a later state of this master's store: the store was restored from a backup. {RESTORED_ADVICE}",
             fold_some(ahead)
         )
     }
@@ -284,7 +284,7 @@ impl Core {
                 format!("no heartbeat for {silent} s")
             }
             (None, _) if stored.last_seen_ms == 0 => "enrolled, but never connected yet".to_owned(),
-            (None, _) if !row.was_here() && Self::is_fresh(now) => {
+            (None, _) if !row.was_seen() && Self::is_fresh(now) => {
                 "not back yet since the master's start".to_owned()
             }
             (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
@@ -325,7 +325,7 @@ impl Core {
         }
     }
 
-    pub(super) fn waiting_views(&self, now: Now) -> impl Iterator<Item = AgentView> {
+    pub(super) fn pending_views(&self, now: Now) -> impl Iterator<Item = AgentView> {
         self.waiting.iter().map(move |key| {
             let key_changed = self.agents.contains_key(&key.name);
             let approve = match key.proof {

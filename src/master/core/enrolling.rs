@@ -27,18 +27,18 @@ use crate::domain::{
 };
 
 /// Maximum number of pending keys.
-const MOST_WAITING: usize = 1_000;
+const MAX_PENDING_KEYS: usize = 1_000;
 /// Maximum number of pending keys from one source.
-const MOST_OF_ONE_SOURCE: usize = 10;
+const MAX_PENDING_PER_SOURCE: usize = 10;
 /// How long a pending key is kept after its agent last asked.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+const PENDING_KEY_TTL: Duration = Duration::from_hours(24);
 
 /// Shortest time between two messages to watchers that the proposals of waiting keys changed.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A pending key: it waits until an operator approves or rejects it.
 #[derive(Clone, Debug)]
-pub(super) struct WaitingKey {
+pub(super) struct PendingKey {
     pub(super) name: AgentName,
     pub(super) fingerprint: Fingerprint,
     /// The address of the request; `None` for the master's own socket.
@@ -53,7 +53,7 @@ pub(super) struct WaitingKey {
     asked_ms: u64,
 }
 
-impl WaitingKey {
+impl PendingKey {
     /// Returns the source to whose limit the key counts.
     fn source(&self) -> Option<IpAddr> {
         self.from.map(source_of)
@@ -97,7 +97,7 @@ impl Core {
     }
 
     /// Marks the pending keys as changed, so that watchers receive them.
-    fn waiting_change(&mut self) {
+    fn mark_pending_changed(&mut self) {
         self.agents.next_revision();
         self.waiting_changed = self.agents.revision();
         self.is_waiting_stale = false;
@@ -160,7 +160,7 @@ impl Core {
         reply: ReplyTo<EnrollAnswer>,
         now: Now,
     ) {
-        let same = |key: &&mut WaitingKey| key.name == asked.name && key.fingerprint == asked.fingerprint;
+        let same = |key: &&mut PendingKey| key.name == asked.name && key.fingerprint == asked.fingerprint;
         if let Some(key) = self.waiting.iter_mut().find(same) {
             key.asked = now.monotonic;
             key.asked_ms = now.unix_ms;
@@ -176,18 +176,18 @@ impl Core {
         }
         let source = asked.from.map(source_of);
         let of_source = self.waiting.iter().filter(|key| key.source() == source).count();
-        if of_source >= MOST_OF_ONE_SOURCE {
+        if of_source >= MAX_PENDING_PER_SOURCE {
             return self.refuse_unauthenticated(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
         }
-        if self.waiting.len() >= MOST_WAITING && !self.make_room_for(source) {
+        if self.waiting.len() >= MAX_PENDING_KEYS && !self.evict_for(source) {
             return self.refuse_unauthenticated(
                 reply,
                 "too many keys wait for an operator; approve or reject some, or join by token",
                 true,
             );
         }
-        self.waiting_change();
-        self.waiting.push(WaitingKey {
+        self.mark_pending_changed();
+        self.waiting.push(PendingKey {
             name: asked.name,
             fingerprint: asked.fingerprint,
             from: asked.from,
@@ -203,7 +203,7 @@ impl Core {
 
     /// Removes the oldest pending key of the network with the most of them, unless the network of `source`
     /// has as many. Reports whether a key was removed.
-    fn make_room_for(&mut self, source: Option<IpAddr>) -> bool {
+    fn evict_for(&mut self, source: Option<IpAddr>) -> bool {
         let neighbourhood = |source: Option<IpAddr>| source.map(neighbourhood_of);
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
         for key in &self.waiting {
@@ -233,7 +233,7 @@ impl Core {
         let before = self.waiting.len();
         self.waiting.retain(|key| key.fingerprint != stored.fingerprint);
         if self.waiting.len() != before {
-            self.waiting_change();
+            self.mark_pending_changed();
         }
         writes.push(Write::PutAgent(stored.clone()));
         let detail = format!("{how}, key {}", stored.fingerprint);
@@ -247,7 +247,7 @@ impl Core {
         self.agents.insert(row);
     }
 
-    fn waiting_under(&self, name: &AgentName, digits: &str) -> Vec<WaitingKey> {
+    fn pending_for(&self, name: &AgentName, digits: &str) -> Vec<PendingKey> {
         self.waiting
             .iter()
             .filter(|key| key.name == *name && (digits.is_empty() || key.fingerprint.begins_with(digits)))
@@ -259,15 +259,15 @@ impl Core {
     ///
     /// # Errors
     /// The reply to the operator if the key cannot be approved with this code or these digits.
-    fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<WaitingKey, Denied> {
-        let all = self.waiting_under(name, "");
+    fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<PendingKey, Denied> {
+        let all = self.pending_for(name, "");
         if all.is_empty() {
             return Err(Denied::NotFound(format!("no key waits under the name {name}")));
         }
-        let matching: Vec<&WaitingKey> = match mark {
+        let matching: Vec<&PendingKey> = match mark {
             KeyMark::Code(code) => {
                 let ca = self.policy.ca;
-                let fits = |key: &&WaitingKey| {
+                let fits = |key: &&PendingKey| {
                     key.proof.is_some_and(|proof| code.is_agent(key.fingerprint, ca, proof))
                 };
                 all.iter().filter(fits).collect()
@@ -322,7 +322,7 @@ impl Core {
         }
         let proposal = seen.map(|(_, proposal)| proposal.clone()).unwrap_or_default();
         self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
-        self.waiting_change();
+        self.mark_pending_changed();
         let replaced = self.agents.contains_key(name);
         if replaced {
             self.close_agent(name, "the agent's key was replaced", now);
@@ -356,7 +356,7 @@ impl Core {
         now: Now,
     ) {
         let rejected = match name {
-            Some(name) => self.waiting_under(name, digits),
+            Some(name) => self.pending_for(name, digits),
             None => self.waiting.clone(),
         };
         let shown = name.map_or("all names", AgentName::as_str);
@@ -364,7 +364,7 @@ impl Core {
             let text = format!("no such key waits under {shown}");
             return self.reply(reply, Err(Denied::NotFound(text)));
         }
-        self.waiting_change();
+        self.mark_pending_changed();
         let gone: HashSet<_> = rejected.iter().map(|key| (&key.name, key.fingerprint)).collect();
         self.waiting.retain(|key| !gone.contains(&(&key.name, key.fingerprint)));
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
@@ -413,11 +413,11 @@ impl Core {
 
     pub(super) fn tick_waiting(&mut self, now: Now) {
         let before = self.waiting.len();
-        self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
+        self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < PENDING_KEY_TTL);
         let is_due = now.monotonic.saturating_sub(self.waiting_told) >= NOTIFY_INTERVAL;
         if self.waiting.len() != before || (self.is_waiting_stale && is_due) {
             self.waiting_told = now.monotonic;
-            self.waiting_change();
+            self.mark_pending_changed();
         }
     }
 

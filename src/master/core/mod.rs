@@ -32,7 +32,7 @@ use stored::{StoredAgent, StoredJob, StoredOperator, StoredToken, Write};
 use views::StatusView;
 
 use self::{
-    enrolling::WaitingKey,
+    enrolling::PendingKey,
     jobs::{LiveJob, LiveJobs, PendingOrder},
     persisting::Continuation,
     refusals::Refusals,
@@ -158,7 +158,7 @@ impl AgentRow {
             session: None,
             offline_since: None,
             contender: None,
-            shown: watched::UNSEEN,
+            shown: watched::INITIAL_STATE,
             last_job: None,
         };
         row.merge_labels();
@@ -166,7 +166,7 @@ impl AgentRow {
     }
 
     /// Reports whether the agent was connected or enrolled since this master started.
-    fn was_here(&self) -> bool {
+    fn was_seen(&self) -> bool {
         self.session.is_some() || self.offline_since.is_some()
     }
 
@@ -200,7 +200,7 @@ pub struct Core {
     policy: Policy,
     agents: Registry,
     sessions: HashMap<SessionId, AgentName>,
-    waiting: Vec<WaitingKey>,
+    waiting: Vec<PendingKey>,
     /// The registry's revision at the last change of the pending keys.
     waiting_changed: u64,
     /// Whether a pending key has changed its proposal since watchers were last notified.
@@ -296,7 +296,7 @@ impl Core {
     /// Processes one input, and returns the effects to perform.
     #[must_use]
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
-        if let Some(input) = self.unless_in_trouble(input) {
+        if let Some(input) = self.refuse_if_store_fails(input) {
             self.take(input, now);
         }
         self.settle_jobs(now);
@@ -309,7 +309,7 @@ impl Core {
 
     /// Refuses an input that would begin something which cannot be recorded. Inputs that end something pass:
     /// their record is retried until the disk accepts it.
-    fn unless_in_trouble(&mut self, input: Input) -> Option<Input> {
+    fn refuse_if_store_fails(&mut self, input: Input) -> Option<Input> {
         let Some(trouble) = &self.store_trouble else { return Some(input) };
         let reason = format!("the master cannot record it: {trouble}");
         match input {
@@ -356,7 +356,7 @@ impl Core {
             Input::ListOperators(reply) => self.show_operators(reply),
             Input::Refused { who, what, reason } => self.on_refused(who, what, reason, now),
             Input::Identify(who, reply) => self.show_operator(&who, reply),
-            Input::IsEnrolled(name, key, reply) => self.show_whether_enrolled(&name, key, reply),
+            Input::IsEnrolled(name, key, reply) => self.show_enrollment(&name, key, reply),
             Input::Snapshot(reply) => self.show_snapshot(reply, now),
             Input::ShowAgents(names, reply) => self.show_agents(&names, reply, now),
             Input::ShowWaiting(reply) => self.show_waiting(reply, now),
@@ -366,7 +366,7 @@ impl Core {
             Input::WatchJobs { seen, reply } => self.show_jobs(seen, reply),
             Input::Status(reply) => self.show_status(reply),
             Input::SessionOpened(newcomer, reply) => self.on_session_opened(newcomer, reply, now),
-            Input::Heard(session) => self.on_heard(session, now),
+            Input::Heard(session) => self.on_contact(session, now),
             Input::FactsTold(session, facts) => self.on_facts(session, facts, now),
             Input::InventoryTold(session, known) => self.on_inventory(session, known, now),
             Input::LookedUp(session, found) => self.on_looked_up(session, found, now),
@@ -381,7 +381,7 @@ impl Core {
             Input::Compared { id, agrees } => self.on_compared(id, agrees),
             Input::DeleteJob { job, reason, by, reply } => self.on_delete_job(job, reason, &by, reply, now),
             Input::Room(trouble) => self.room_trouble = trouble,
-            Input::JudgedAt(ms, reply) => self.on_judged(ms, reply),
+            Input::JudgedAt(ms, reply) => self.on_retention_time(ms, reply),
             Input::FindJob(job, reply) => self.show_job(job, reply),
             Input::FindJobToRepeat(job, reply) => self.show_job_to_repeat(job, reply),
             Input::ListEnded { agent, outcome, reply } => {
@@ -430,7 +430,7 @@ impl Core {
             self.persist(Vec::new(), Continuation::MayBeLost);
         }
         self.tick_agents(now);
-        self.mark_late(now);
+        self.mark_state_changes(now);
         self.tick_waiting(now);
         self.tick_jobs(now);
         self.tick_refusals(now);
@@ -463,7 +463,7 @@ impl Core {
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         let name = self.sessions.get(&id)?;
-        self.agents.touch(name)?.session_of(id)
+        self.agents.get_mut_unmarked(name)?.session_of(id)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 /// Maximum number of keys of one operator, one for each machine.
-const MOST_KEYS: usize = 20;
+const MAX_KEYS_PER_OPERATOR: usize = 20;
 
 /// A request to add an operator, or to give a known one a new login.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Core {
                 "{} is the user {} of the master's machine, and needs no login",
                 known.name, known.unix_user
             )),
-            (None, None) => Some(self.no_such_operator(&asked.name)),
+            (None, None) => Some(self.unknown_operator_message(&asked.name)),
             _ => None,
         };
         if let Some(refusal) = refusal {
@@ -156,9 +156,9 @@ impl Core {
             }
             None => {}
         }
-        if operator.keys.len() >= MOST_KEYS {
+        if operator.keys.len() >= MAX_KEYS_PER_OPERATOR {
             let text = format!(
-                "{} has logged in on {MOST_KEYS} machines; revoke it and add it again",
+                "{} has logged in on {MAX_KEYS_PER_OPERATOR} machines; revoke it and add it again",
                 operator.name
             );
             return self.refuse_login(reply, text);
@@ -185,7 +185,7 @@ impl Core {
         now: Now,
     ) {
         let Some(operator) = self.operators.get(name).filter(|operator| !operator.is_revoked) else {
-            let text = self.no_such_operator(name);
+            let text = self.unknown_operator_message(name);
             return self.reply(reply, Err(Denied::NotFound(text)));
         };
         let keys = u32::try_from(operator.keys.len()).unwrap_or(u32::MAX);
@@ -194,7 +194,7 @@ impl Core {
         self.put_operator(revoked, writes, Continuation::answer(reply, Ok(keys)));
     }
 
-    fn no_such_operator(&self, name: &OperatorName) -> String {
+    fn unknown_operator_message(&self, name: &OperatorName) -> String {
         if self.operators.contains_key(name) {
             return format!(
                 "{name} was revoked; `sloth-runner master operator add {name} --role ROLE` adds it again"

@@ -60,7 +60,7 @@ impl Core {
     pub(super) fn persist(&mut self, writes: Vec<Write>, continuation: Continuation) -> WriteId {
         self.last_write = self.last_write.next();
         let id = self.last_write;
-        if writes.iter().any(Write::ends_rights) {
+        if writes.iter().any(Write::revokes_rights) {
             self.ending_rights.insert(id);
         }
         self.effects.push(Effect::Persist(id, writes, continuation.durability()));
@@ -69,7 +69,7 @@ impl Core {
     }
 
     /// Stores the time that was used to determine the ages of jobs.
-    pub(super) fn on_judged(&mut self, at_ms: u64, reply: ReplyTo<Result<(), Denied>>) {
+    pub(super) fn on_retention_time(&mut self, at_ms: u64, reply: ReplyTo<Result<(), Denied>>) {
         self.judged_ms = at_ms;
         self.persist(vec![Write::PutClock(at_ms)], Continuation::answer(reply, Ok(())));
     }

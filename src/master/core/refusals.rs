@@ -6,12 +6,12 @@ use std::{collections::HashMap, time::Duration};
 use super::{Continuation, Core, audit, messages::Now};
 
 /// How long repeated refusals of one kind are only counted.
-const COUNTED: Duration = Duration::from_mins(1);
+const COUNT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The caller, and what it was refused.
 type Kind = (String, String);
 
-/// The kinds that were recorded less than [`COUNTED`] ago.
+/// The kinds that were recorded less than [`COUNT_INTERVAL`] ago.
 pub(super) type Refusals = HashMap<Kind, Again>;
 
 /// Repetitions of one kind since it was recorded.
@@ -36,7 +36,7 @@ impl Core {
 
     /// Records the number of repetitions of each kind that was recorded a minute ago.
     pub(super) fn tick_refusals(&mut self, now: Now) {
-        let due = self.refusals.extract_if(|_, again| now.monotonic >= again.since + COUNTED);
+        let due = self.refusals.extract_if(|_, again| now.monotonic >= again.since + COUNT_INTERVAL);
         let again = due.filter(|(_, again)| again.count > 0);
         let records: Vec<_> = again
             .map(|((who, name), again)| {

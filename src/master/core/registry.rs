@@ -10,7 +10,7 @@ use super::AgentRow;
 use crate::domain::name::AgentName;
 
 /// Maximum number of deleted agents that are remembered for watchers.
-const GONE: usize = 1_000;
+const MAX_REMEMBERED_DELETIONS: usize = 1_000;
 
 /// The agents, by name.
 #[derive(Debug, Default)]
@@ -69,7 +69,7 @@ impl Registry {
 
     /// Returns a row without marking it, for changes that watchers do not see: heartbeats, second
     /// connections.
-    pub(super) fn touch(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
+    pub(super) fn get_mut_unmarked(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
         self.rows.get_mut(name).map(|marked| &mut marked.row)
     }
 
@@ -81,7 +81,7 @@ impl Registry {
         Some(&mut marked.row)
     }
 
-    pub(super) fn touch_all(&mut self) -> impl Iterator<Item = &mut AgentRow> {
+    pub(super) fn iter_mut_unmarked(&mut self) -> impl Iterator<Item = &mut AgentRow> {
         self.rows.values_mut().map(|marked| &mut marked.row)
     }
 
@@ -96,7 +96,7 @@ impl Registry {
         }
         let revision = self.next_revision();
         self.gone.push_back((revision, name.clone()));
-        if self.gone.len() > GONE {
+        if self.gone.len() > MAX_REMEMBERED_DELETIONS {
             self.remembers_since = self.gone.pop_front().map_or(0, |(gone, _)| gone);
         }
     }
@@ -116,7 +116,7 @@ impl Registry {
     }
 
     /// Returns the agents that were deleted after a revision; `None` if that is no longer known.
-    pub(super) fn gone_since(&self, seen: u64) -> Option<Vec<AgentName>> {
+    pub(super) fn deleted_since(&self, seen: u64) -> Option<Vec<AgentName>> {
         let gone = self.gone.iter().filter(|(revision, _)| *revision > seen).map(|(_, name)| name.clone());
         (seen >= self.remembers_since).then(|| gone.collect())
     }

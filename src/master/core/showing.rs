@@ -24,7 +24,7 @@ impl Core {
         self.reply(reply, found);
     }
 
-    pub(super) fn show_whether_enrolled(&mut self, name: &AgentName, key: Fingerprint, reply: ReplyTo<bool>) {
+    pub(super) fn show_enrollment(&mut self, name: &AgentName, key: Fingerprint, reply: ReplyTo<bool>) {
         let is_known = self.agents.get(name).is_some_and(|row| row.stored.fingerprint == key);
         self.reply(reply, is_known);
     }
@@ -40,7 +40,7 @@ impl Core {
     }
 
     pub(super) fn show_waiting(&mut self, reply: ReplyTo<Vec<AgentView>>, now: Now) {
-        let views = self.waiting_views(now).collect();
+        let views = self.pending_views(now).collect();
         self.reply(reply, views);
     }
 

@@ -25,9 +25,9 @@ use crate::domain::{
 };
 
 /// Maximum number of labels that a message names.
-const LABELS_SHOWN: usize = 8;
+const MAX_LABELS_SHOWN: usize = 8;
 /// Maximum number of labels that are searched for a suggestion.
-const LABELS_COMPARED: usize = 1_000;
+const MAX_LABELS_COMPARED: usize = 1_000;
 
 /// The agents that a command is for, as resolved from a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl Snapshot {
             return Err(Denied::NotFound(self.unknown(&matched.unknown)));
         }
         if matched.agents.is_empty() {
-            return Err(Denied::NotFound(self.nothing_matches(selection)));
+            return Err(Denied::NotFound(self.no_match_message(selection)));
         }
         Ok(matched.agents.into_iter().collect())
     }
@@ -169,12 +169,12 @@ impl Snapshot {
         format!("no such agents: {folded}; `sloth-runner agent list` shows all")
     }
 
-    fn nothing_matches(&self, selection: &Selection) -> String {
+    fn no_match_message(&self, selection: &Selection) -> String {
         let labels = self.agents.iter().flat_map(|agent| agent.labels.iter());
         let labels: BTreeSet<String> =
-            labels.map(|(key, value)| format!("{key}={value}")).take(LABELS_COMPARED).collect();
+            labels.map(|(key, value)| format!("{key}={value}")).take(MAX_LABELS_COMPARED).collect();
         let asks_for_labels = selection.selector.is_some() || selection.target.labels().next().is_some();
-        if asks_for_labels && let Some(proposing) = self.proposing(selection) {
+        if asks_for_labels && let Some(proposing) = self.proposal_message(selection) {
             return proposing;
         }
         if !asks_for_labels || labels.is_empty() {
@@ -186,13 +186,13 @@ impl Snapshot {
         if !near.is_empty() {
             return format!("no agent matches {selection}; did you mean the label {}?", near.join(" or "));
         }
-        let shown: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
-        let more = if labels.len() > LABELS_SHOWN { ", …" } else { "" };
+        let shown: Vec<&str> = labels.iter().map(String::as_str).take(MAX_LABELS_SHOWN).collect();
+        let more = if labels.len() > MAX_LABELS_SHOWN { ", …" } else { "" };
         format!("no agent matches {selection}; labels are {}{more}", shown.join(", "))
     }
 
     /// Returns the message for a selection that would have agents if their proposed labels were accepted.
-    fn proposing(&self, selection: &Selection) -> Option<String> {
+    fn proposal_message(&self, selection: &Selection) -> Option<String> {
         let with_proposed = |agent: &Known| {
             let mut labels = Labels::clone(&agent.labels);
             labels.extend(agent.proposed.as_deref().cloned().unwrap_or_default());
@@ -211,7 +211,7 @@ impl Snapshot {
         let proposed = agents.filter_map(|agent| agent.proposed.as_deref()).flatten();
         let wanted = proposed.filter(|(key, _)| asked.contains(key.as_str()));
         let labels: BTreeSet<String> = wanted.map(|(key, value)| format!("{key}={value}")).collect();
-        let labels: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).take(MAX_LABELS_SHOWN).collect();
         let (labels, shown) = (labels.join(", "), fold_some(names.iter().map(AgentName::as_str)));
         let propose = if names.len() == 1 { "proposes" } else { "propose" };
         // Folded names are a target only if none was left out.

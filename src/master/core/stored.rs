@@ -74,7 +74,7 @@ pub enum Write {
 impl Write {
     /// Reports whether the write takes rights away from an agent, a token or an operator.
     #[must_use]
-    pub fn ends_rights(&self) -> bool {
+    pub fn revokes_rights(&self) -> bool {
         match self {
             Self::DeleteAgent(_) | Self::DeleteToken(_) => true,
             Self::PutOperator(operator) => operator.is_revoked,
@@ -193,7 +193,7 @@ impl StoredToken {
 
     /// Reports whether an agent can still join with it.
     #[must_use]
-    pub fn is_good(&self, unix_ms: u64) -> bool {
+    pub fn is_valid(&self, unix_ms: u64) -> bool {
         self.expires_ms > unix_ms && self.uses_left > 0
     }
 }
@@ -239,7 +239,7 @@ pub struct KnownTask {
 
 /// What the store knows of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InStore {
+pub enum StoredTaskState {
     /// The task with its outcome.
     Ended,
     /// The task without an outcome.
@@ -253,13 +253,13 @@ pub enum InStore {
     /// Nothing, but the agent has a proof of the task: the store was restored from a backup.
     Nothing {
         /// What the store knows of the job's number.
-        number: KnownNumber,
+        number: StoredJobNumber,
     },
 }
 
 /// What the store knows of the job number that an agent reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KnownNumber {
+pub enum StoredJobNumber {
     /// No job has it.
     Free,
     /// Another job has it.
@@ -271,7 +271,7 @@ pub enum KnownNumber {
 /// Returns the audit detail of a started job. The command may contain secrets, so the record has only its
 /// digest, `printf %s COMMAND | sha256sum`. The command itself is deleted with the job.
 #[must_use]
-pub fn job_detail(number: u64, command: &str) -> String {
+pub fn audit_detail_of_job(number: u64, command: &str) -> String {
     let digest = Fingerprint::of(command.as_bytes()).to_string();
     format!("job {number}, command sha256 {}", digest.to_lowercase())
 }

@@ -29,7 +29,7 @@ impl Core {
             expires_ms: token.expires_ms,
             terms: Box::new(token.terms.clone()),
         };
-        let gone = self.tokens.extract_if(|_, token| !token.is_good(now.unix_ms));
+        let gone = self.tokens.extract_if(|_, token| !token.is_valid(now.unix_ms));
         let mut writes: Vec<Write> = gone.map(|(hash, _)| Write::DeleteToken(hash)).collect();
         let mut detail = format!("{uses} uses, {} s", ttl_ms / 1000);
         let terms = token.terms.to_string();
@@ -45,7 +45,7 @@ impl Core {
 
     /// Returns the tokens with which agents can still join, sorted by the time at which they expire.
     pub(super) fn good_tokens(&self, now: Now) -> Vec<StoredToken> {
-        let good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
+        let good = self.tokens.values().filter(|token| token.is_valid(now.unix_ms));
         let mut good: Vec<StoredToken> = good.cloned().collect();
         good.sort_unstable_by(|one, other| (one.expires_ms, &one.hash).cmp(&(other.expires_ms, &other.hash)));
         good
@@ -58,7 +58,7 @@ impl Core {
         reply: ReplyTo<Result<u32, Denied>>,
         now: Now,
     ) {
-        let mut good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
+        let mut good = self.tokens.values().filter(|token| token.is_valid(now.unix_ms));
         let hash = good.find(|token| token.id() == id).map(|token| token.hash.clone());
         let Some(token) = hash.and_then(|hash| self.tokens.remove(&hash)) else {
             let text =

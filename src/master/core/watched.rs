@@ -16,7 +16,7 @@ use crate::domain::{
 };
 
 /// Maximum number of ended or deleted jobs that are remembered for watchers.
-const REMEMBERED: usize = 256;
+const MAX_REMEMBERED_JOBS: usize = 256;
 
 /// A job that is no longer live.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ pub(super) struct PastJobs {
 impl PastJobs {
     fn push(&mut self, revision: u64, past: Past) {
         self.jobs.push_back((revision, past));
-        if self.jobs.len() > REMEMBERED {
+        if self.jobs.len() > MAX_REMEMBERED_JOBS {
             self.remembers_since = self.jobs.pop_front().map_or(0, |(past, _)| past);
         }
     }
 }
 
 /// Maximum number of agents in one part of an update.
-const TOLD_AT_ONCE: usize = 200;
+const AGENTS_PER_UPDATE: usize = 200;
 
 impl Core {
     /// Returns the revision of all that is watched. It increases with each change.
@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// Marks agents whose state has changed because time has passed.
-    pub(super) fn mark_late(&mut self, now: Now) {
+    pub(super) fn mark_state_changes(&mut self, now: Now) {
         let is_other =
             |name: &&AgentName| self.agents.get(*name).is_some_and(|row| row.shown != row.state(now));
         let other: Vec<AgentName> = self.agents.keys().filter(is_other).cloned().collect();
@@ -140,13 +140,13 @@ impl Core {
         behind: Option<&AgentName>,
         now: Now,
     ) -> FleetUpdate {
-        let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
+        let gone = if seen == 0 { None } else { self.agents.deleted_since(seen) };
         // The time when a pending key last asked is one of the numbers, too.
         let is_due = gone.is_none() || self.waiting_changed > seen || numbers_seen != u64::MAX;
         let tells_waiting = behind.is_none() && is_due;
         let (seen, numbers_seen) = if gone.is_some() { (seen, numbers_seen) } else { (0, 0) };
         let mut changed = self.agents.changed_since(seen, numbers_seen, behind).peekable();
-        let part = changed.by_ref().take(TOLD_AT_ONCE);
+        let part = changed.by_ref().take(AGENTS_PER_UPDATE);
         let agents: Vec<AgentView> = part.map(|(name, row)| Self::agent_view(name, row, now)).collect();
         let continues = changed.peek().is_some();
         FleetUpdate {
@@ -155,7 +155,7 @@ impl Core {
             more_behind: agents.last().filter(|_| continues).map(|last| last.name.clone()),
             agents,
             gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
-            waiting: tells_waiting.then(|| self.waiting_views(now).collect()),
+            waiting: tells_waiting.then(|| self.pending_views(now).collect()),
         }
     }
 
@@ -178,5 +178,5 @@ impl Core {
     }
 }
 
-/// The state of a new row until [`Core::mark_late`] first compares it.
-pub(super) const UNSEEN: AgentState = AgentState::Offline;
+/// The state of a new row until [`Core::mark_state_changes`] first compares it.
+pub(super) const INITIAL_STATE: AgentState = AgentState::Offline;

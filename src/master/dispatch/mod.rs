@@ -23,10 +23,10 @@ use super::{
     clock::SendClock,
     core::messages::{AttachOrder, HeldBy, Input},
     handle::Handle,
-    links::{ANSWER_WITHIN, AttachStream, Links},
+    links::{ANSWER_TIMEOUT, AttachStream, Links},
     output_log::{OutputLogs, budget::Budget},
-    prefetch::Ahead,
-    stdin_relay::{Inputs, StdinRelay},
+    prefetch::Prefetcher,
+    stdin_relay::{StdinRelay, StdinRelays},
 };
 use crate::{
     domain::{
@@ -44,7 +44,7 @@ use crate::{
 /// Interval between two checks whether a client still sends input.
 const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
 /// An offset that no output reaches. An agent whose output is requested from here sends nothing.
-const BEYOND: u64 = 1 << 62;
+const MAX_OFFSET: u64 = 1 << 62;
 /// Interval at which a failed write to a log is retried.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// Maximum rate of an agent's other messages about one task (its disk, its gaps), per second …
@@ -52,7 +52,7 @@ const WORDS_A_SECOND: u32 = 20;
 /// … and their maximum burst. Genuine agents send such messages rarely.
 const WORDS_AT_ONCE: u32 = 100;
 /// Maximum length of a reason that an agent sends, in terminal cells.
-const LONGEST_REASON: usize = 200;
+const MAX_REASON_CELLS: usize = 200;
 
 /// The environment of an Attach.
 pub struct Context {
@@ -61,13 +61,13 @@ pub struct Context {
     /// The agent's links.
     pub links: Arc<Links>,
     /// Opens Attaches for later tasks.
-    pub ahead: Ahead,
+    pub ahead: Prefetcher,
     /// The output logs.
     pub logs: OutputLogs,
     /// Limits how far agents may send ahead of the disk.
     pub budget: Budget,
     /// The relays of the commands' input.
-    pub inputs: Inputs,
+    pub inputs: StdinRelays,
     /// Signals to the open Attach.
     pub signals: Arc<AttachSignals>,
     /// The start of the core's clock.
@@ -168,7 +168,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
             return error.into();
         }
     };
-    let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
+    let from = if order.discard { MAX_OFFSET } else { log.task_end(order.id.index) };
     let cap = Cap::new(order.output_cap, order.overflow);
     let mut taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
     // The agent deletes the output before this offset.
@@ -215,12 +215,12 @@ impl Attached {
         let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
             Ok(stream) => stream,
             Err(status) => {
-                let text = clipped(&strip_control(status.message()), LONGEST_REASON, "…");
+                let text = clipped(&strip_control(status.message()), MAX_REASON_CELLS, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 return Err(status.into());
             }
         };
-        let answer_by = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let answer_by = tokio::time::Instant::now() + ANSWER_TIMEOUT;
         let mut has_answered = false;
         let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -230,16 +230,16 @@ impl Attached {
                     let Some(answer) = answer? else { return Err(Lost::Broken("the stream ended".into())) };
                     has_answered = true;
                     self.context.links.spoke();
-                    self.heard(answer, &requests, &mut answers).await?;
+                    self.handle_response(answer, &requests, &mut answers).await?;
                 }
                 () = tokio::time::sleep_until(answer_by), if !has_answered => {
                     return Err(Lost::Broken("the agent does not answer".into()));
                 }
                 change = self.taking.changed() => {
-                    let progress = self.taking.take_note(change).await?;
+                    let progress = self.taking.handle_change(change).await?;
                     say_progress(&requests, progress).await?;
                 }
-                _ = looks.tick(), if self.input.is_some() => self.look_for_feeder().await,
+                _ = looks.tick(), if self.input.is_some() => self.check_stdin_source().await,
             }
         }
     }
@@ -267,7 +267,7 @@ impl Attached {
     }
 
     /// Hangs up a command that waits for input when its client is gone.
-    async fn look_for_feeder(&mut self) {
+    async fn check_stdin_source(&mut self) {
         if !self.input.as_ref().is_some_and(|input| input.is_abandoned()) {
             return;
         }
@@ -282,7 +282,7 @@ impl Attached {
             .await;
     }
 
-    async fn heard(
+    async fn handle_response(
         &mut self,
         response: AttachResponse,
         requests: &Requests,
@@ -309,8 +309,8 @@ impl Attached {
                 Ok(())
             }
             AttachResponse::Held(reason) => {
-                self.in_time().await;
-                let text = clipped(&strip_control(&reason.unwrap_or_default()), LONGEST_REASON, "…");
+                self.throttle().await;
+                let text = clipped(&strip_control(&reason.unwrap_or_default()), MAX_REASON_CELLS, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 Ok(())
             }
@@ -330,7 +330,7 @@ impl Attached {
             AttachResponse::Superseded { by } => Err(Lost::Superseded(by)),
             AttachResponse::Closing(closing) => Err(Lost::Broken(closing.reason)),
             AttachResponse::Gap(gap) => {
-                self.in_time().await;
+                self.throttle().await;
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
                 say_progress(requests, self.taking.skip_to(gap.to).await?).await
             }
@@ -338,7 +338,7 @@ impl Attached {
     }
 
     /// Waits if the agent sends such messages too fast. This delays only its output of this task.
-    async fn in_time(&mut self) {
+    async fn throttle(&mut self) {
         self.words.ready().await;
         self.words.take();
     }
@@ -357,7 +357,7 @@ impl Attached {
             id: self.id,
             outcome: ended
                 .outcome
-                .cancelled_as_proved(|by, seal| self.context.sealer.is_cancel(self.id, by, seal)),
+                .cancelled_as_proved(|by, seal| self.context.sealer.verify_cancel(self.id, by, seal)),
             // Output that the agent no longer has either appears as a gap, and not as a shorter output.
             end_offset: ended.end_offset.max(self.taking.end()),
             duration_ns: ended.duration_ns,
@@ -375,7 +375,7 @@ impl Attached {
 
 /// Rejects numbers that no genuine agent reports and that the store could not hold.
 fn within(number: u64, what: &str) -> Result<(), Lost> {
-    if number < BEYOND { Ok(()) } else { Err(Lost::Broken(format!("{what} beyond all bounds"))) }
+    if number < MAX_OFFSET { Ok(()) } else { Err(Lost::Broken(format!("{what} beyond all bounds"))) }
 }
 
 type Requests = mpsc::Sender<AttachRequest>;

@@ -18,12 +18,12 @@ use crate::{
     master::{
         cap::{Cap, Newest},
         core::messages::{HeldBy, Input},
-        flow_control::{FlowControl, WATCHED},
+        flow_control::{FlowControl, MEASURE_INTERVAL},
         handle::Handle,
         output_log::{
             FILE_SIZE, JobLog, Trouble,
             budget::{Budget, NARROW, Share},
-            writer::SHORT,
+            writer::INLINE_WRITE_BYTES,
         },
     },
 };
@@ -147,7 +147,7 @@ impl Taking {
             }
             _ = self.trouble.changed() => Change::Trouble,
             _ = self.slowest.changed(), if follows_pace => Change::Room,
-            () = tokio::time::sleep(WATCHED), if self.pace.waits() => Change::Room,
+            () = tokio::time::sleep(MEASURE_INTERVAL), if self.pace.waits() => Change::Room,
         }
     }
 
@@ -155,10 +155,10 @@ impl Taking {
     ///
     /// # Errors
     /// When the log has failed.
-    pub(super) async fn take_note(&mut self, change: Change) -> Result<Progress, Lost> {
+    pub(super) async fn handle_change(&mut self, change: Change) -> Result<Progress, Lost> {
         match change {
             Change::Written(written) => self.written(written).await.map(|()| Progress::default()),
-            Change::Trouble => self.tell_trouble().await.map(|()| Progress::default()),
+            Change::Trouble => self.report_trouble().await.map(|()| Progress::default()),
             Change::Room => Ok(self.progress()),
             Change::Closed => Err(Lost::Broken("the log is closed".into())),
         }
@@ -175,7 +175,7 @@ impl Taking {
     }
 
     /// Reports whether new output goes into the log at the speed of a client that reads along.
-    fn is_paced(&self) -> bool {
+    fn follows_client(&self) -> bool {
         self.cap.overflow == Overflow::Block && self.slowest.borrow().is_some()
     }
 
@@ -247,7 +247,7 @@ impl Taking {
             }
             let beginning = self.beginning();
             self.written += (HEADER + frame.data.len()) as u64;
-            if self.is_paced() {
+            if self.follows_client() {
                 self.write_newest().await?;
                 kept.push(frame);
                 continue;
@@ -287,16 +287,16 @@ impl Taking {
         self.end = self.end.max(end);
         let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
         self.unwritten.extend(frames);
-        if self.writing.is_none() && bytes < SHORT {
+        if self.writing.is_none() && bytes < INLINE_WRITE_BYTES {
             let written = self.writing().await;
             return self.written(written).await;
         }
-        self.write_beside();
+        self.start_write();
         Ok(())
     }
 
     /// Starts to write queued frames in the background, unless a write is running.
-    fn write_beside(&mut self) {
+    fn start_write(&mut self) {
         if self.writing.is_none() && !self.unwritten.is_empty() {
             self.writing = Some(AbortOnDropHandle::new(tokio::spawn(self.writing())));
         }
@@ -318,13 +318,13 @@ impl Taking {
         if self.is_over_cap() {
             self.drop_passed(position).await;
         }
-        self.write_beside();
+        self.start_write();
         Ok(())
     }
 
     /// Waits until the log has everything that was received.
     async fn write_out(&mut self) -> Result<(), Lost> {
-        self.write_beside();
+        self.start_write();
         while let Some(writing) = &mut self.writing {
             let written = writing.await.unwrap_or_default();
             self.written(written).await?;
@@ -392,7 +392,7 @@ impl Taking {
         }
         let ahead = *self.log.appended().borrow();
         let slowest = *self.slowest.borrow_and_update();
-        let to_offset = match slowest.filter(|_| self.is_paced()) {
+        let to_offset = match slowest.filter(|_| self.follows_client()) {
             // The client receives every byte, so the command runs no faster than the client reads.
             Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
             _ if !self.newest.is_empty() => self.end + self.share.bytes(),
@@ -417,14 +417,14 @@ impl Taking {
         loop {
             tokio::select! {
                 () = async { drop(synced.wait_for(|synced| *synced >= position).await) } => return Ok(()),
-                _ = self.trouble.changed() => self.tell_trouble().await?,
+                _ = self.trouble.changed() => self.report_trouble().await?,
             }
         }
     }
 
     /// Reports to the core why the log cannot be written to the disk, or that it can. Fails if the log has
     /// failed.
-    async fn tell_trouble(&mut self) -> Result<(), Lost> {
+    async fn report_trouble(&mut self) -> Result<(), Lost> {
         let trouble = self.trouble.borrow_and_update().clone();
         let text = trouble.as_ref().map_or_else(String::new, |trouble| trouble.text().to_owned());
         let has_failed = trouble.is_some_and(|trouble| trouble.is_failure());

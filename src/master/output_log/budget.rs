@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 /// The budget of all tasks together, in bytes.
-pub const IN_ALL: u64 = 128 * 1024 * 1024;
+pub const TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Window of one task while less than half of the budget is used, in bytes. Large enough to sync 8 MiB while
 /// 8 MiB arrive.
 pub const WIDE: u64 = 16 * 1024 * 1024;
@@ -46,7 +46,7 @@ impl Share {
 
     /// Widens the share as far as the budget allows. Meant for a task that uses its whole share.
     pub fn widen(&mut self) {
-        for (size, room) in [(WIDE, IN_ALL / 2), (MIDDLE, IN_ALL)] {
+        for (size, room) in [(WIDE, TOTAL_BYTES / 2), (MIDDLE, TOTAL_BYTES)] {
             let more = size.saturating_sub(self.bytes);
             let fits = |used: u64| (used + more <= room).then_some(used + more);
             let used = &self.budget.used;

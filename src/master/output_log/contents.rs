@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    ENDING,
+    LOG_EXTENSION,
     file::{Frames, LogFile, Next},
     file_path, index_path,
 };
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Minimum distance of two places of a task, in bytes of its output.
-const STEP: u64 = 1024 * 1024;
+const PLACE_INTERVAL: u64 = 1024 * 1024;
 const MAGIC: [u8; 4] = *b"SLI1";
 
 /// The part of a task's output in one file.
@@ -52,7 +52,7 @@ impl FileContents {
     pub(super) fn note(&mut self, position: u64, end: u64, task: u32, frame: &Frame) {
         let fresh = || Part { from: frame.offset, ..Part::default() };
         let part = self.parts.entry(task).or_insert_with(fresh);
-        if part.places.last().is_none_or(|(offset, _)| frame.offset >= offset + STEP) {
+        if part.places.last().is_none_or(|(offset, _)| frame.offset >= offset + PLACE_INTERVAL) {
             part.places.push((frame.offset, position));
         }
         part.to = part.to.max(frame.end());
@@ -143,7 +143,7 @@ impl Contents {
     /// Reads the contents of a log that nothing is appended to.
     pub(super) fn scan(disk: &Disk, directory: &Path) -> io::Result<Self> {
         let mut contents = Self::default();
-        let files = disk.numbers(directory, ENDING)?;
+        let files = disk.numbers(directory, LOG_EXTENSION)?;
         for (index, first) in files.iter().enumerate() {
             let known = if let Some(known) = FileContents::read(disk, directory, *first)? {
                 known
@@ -236,15 +236,15 @@ mod tests {
             data: Bytes::from_static(&[0; 1024]),
         };
         // Ten steps of frames of 1 KiB each, after another file.
-        let from = 7 * STEP;
+        let from = 7 * PLACE_INTERVAL;
         for n in 0..10 * 1024 {
             contents.note(1_000, 1_000 + n * 2_000, 1_000 + (n + 1) * 2_000, 3, &frame(from + n * 1024));
         }
         let part = &contents.files[&1_000].parts[&3];
-        assert_eq!((part.from, part.to), (from, 17 * STEP));
-        let places = (0..10).map(|n| (from + n * STEP, 1_000 + n * 1024 * 2_000));
+        assert_eq!((part.from, part.to), (from, 17 * PLACE_INTERVAL));
+        let places = (0..10).map(|n| (from + n * PLACE_INTERVAL, 1_000 + n * 1024 * 2_000));
         assert_eq!(part.places, places.collect::<Vec<_>>());
-        assert_eq!(contents.position_of(3, from + 5 * STEP + 77), Some(1_000 + 5 * 1024 * 2_000));
+        assert_eq!(contents.position_of(3, from + 5 * PLACE_INTERVAL + 77), Some(1_000 + 5 * 1024 * 2_000));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let mut contents = FileContents::default();
         for (n, task) in [(0, 0), (1, 7), (2, 0)] {
             let data = Bytes::from(vec![0; 100_000]);
-            let frame = Frame { stream: Stream::Stdout, offset: n * STEP, time_ns: 0, data };
+            let frame = Frame { stream: Stream::Stdout, offset: n * PLACE_INTERVAL, time_ns: 0, data };
             contents.note(n * 200_000, (n + 1) * 200_000, task, &frame);
         }
         let bytes = contents.to_bytes();

@@ -24,7 +24,7 @@ use crate::{
 const HEAD: usize = 32;
 const MAGIC: [u8; 4] = *b"SLG2";
 /// The value for the previous file if there is none.
-const NONE: u64 = u64::MAX;
+const NO_PREVIOUS: u64 = u64::MAX;
 
 /// An open file of a log.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Head {
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[8..16].copy_from_slice(&self.salt.to_le_bytes());
         bytes[16..24].copy_from_slice(&first.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.previous.unwrap_or(NONE).to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.previous.unwrap_or(NO_PREVIOUS).to_le_bytes());
         let crc = crc32fast::hash(&bytes[8..]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -63,7 +63,7 @@ impl Head {
     fn parse(bytes: &[u8; HEAD], first: u64) -> Option<Self> {
         let head = Self {
             salt: number(bytes, 8),
-            previous: Some(number(bytes, 24)).filter(|previous| *previous != NONE),
+            previous: Some(number(bytes, 24)).filter(|previous| *previous != NO_PREVIOUS),
         };
         (head.to_bytes(first) == *bytes).then_some(head)
     }

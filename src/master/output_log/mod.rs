@@ -35,17 +35,17 @@ use crate::{
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
 /// How long a log that was opened in advance stays open.
-const OPENED_AHEAD: Duration = Duration::from_secs(1);
+const OPENED_IN_ADVANCE: Duration = Duration::from_secs(1);
 /// Maximum number of ended jobs whose contents are cached.
-const REMEMBERED: usize = 8;
+const MAX_CACHED_CONTENTS: usize = 8;
 
 /// The file name extension of log files.
-const ENDING: &str = "log";
+const LOG_EXTENSION: &str = "log";
 /// The file name extension of their indices.
 const INDEX: &str = "index";
 
 fn file_path(directory: &Path, first_position: u64) -> PathBuf {
-    numbered(directory, first_position, ENDING)
+    numbered(directory, first_position, LOG_EXTENSION)
 }
 
 fn index_path(directory: &Path, first_position: u64) -> PathBuf {
@@ -93,7 +93,7 @@ impl OutputLogs {
     ///
     /// # Errors
     /// When the disk cannot be written. The next call moves the remaining logs.
-    pub fn take_over(&self, old: &Path) -> io::Result<()> {
+    pub fn adopt(&self, old: &Path) -> io::Result<()> {
         let names = match fs::read_dir(old) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?,
@@ -151,7 +151,7 @@ impl OutputLogs {
         let logs = self.clone();
         tokio::spawn(async move {
             if let Ok(log) = logs.open(job).await {
-                tokio::time::sleep(OPENED_AHEAD).await;
+                tokio::time::sleep(OPENED_IN_ADVANCE).await;
                 drop(log);
             }
         });
@@ -186,7 +186,7 @@ impl OutputLogs {
         }
         let contents = Arc::new(Contents::scan(&self.disk, &self.directory(job))?);
         let mut remembered = lock();
-        if remembered.len() >= REMEMBERED {
+        if remembered.len() >= MAX_CACHED_CONTENTS {
             remembered.pop_front();
         }
         remembered.push_back((job, Arc::clone(&contents)));
@@ -251,7 +251,7 @@ impl OutputLogs {
     /// When the disk cannot be read.
     pub async fn end(&self, job: JobId) -> io::Result<u64> {
         let (disk, directory) = (self.disk.clone(), self.directory(job));
-        let find = move || match disk.numbers(&directory, ENDING)?.last() {
+        let find = move || match disk.numbers(&directory, LOG_EXTENSION)?.last() {
             Some(first) => file::LogFile::read(&disk, &file_path(&directory, *first), *first)?.end(),
             None => Ok(0),
         };

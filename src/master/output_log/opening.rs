@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    ENDING, INDEX, JobLog,
+    INDEX, JobLog, LOG_EXTENSION,
     contents::{Contents, FileContents},
     file::LogFile,
     file_path,
@@ -31,8 +31,8 @@ pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Resul
         end: 0,
     };
     opening.read_indices()?;
-    let files = disk.numbers(&directory, ENDING)?;
-    opening.believe(&files)?;
+    let files = disk.numbers(&directory, LOG_EXTENSION)?;
+    opening.recover(&files)?;
     let (contents, indexed, end) = (opening.contents, opening.indexed, opening.end);
     let log = JobLog::new(disk.clone(), directory, file_size, contents, indexed, end);
     match disk.sync_names(log.directory()) {
@@ -67,7 +67,7 @@ impl Opening<'_> {
     }
 
     /// Reads the files without an index. Cuts them, and removes those that do not count.
-    fn believe(&mut self, files: &[u64]) -> io::Result<()> {
+    fn recover(&mut self, files: &[u64]) -> io::Result<()> {
         let sure = self.indexed.last().copied();
         let heads: BTreeMap<u64, Option<u64>> = files
             .iter()

@@ -20,14 +20,14 @@ impl Pacer {
     /// Records how far the follower has read.
     pub fn moved(&self, position: u64) {
         self.log.paced().insert(self.id, position);
-        self.log.tell_slowest();
+        self.log.publish_slowest();
     }
 }
 
 impl Drop for Pacer {
     fn drop(&mut self) {
         self.log.paced().remove(&self.id);
-        self.log.tell_slowest();
+        self.log.publish_slowest();
     }
 }
 
@@ -36,7 +36,7 @@ impl JobLog {
         self.paced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell_slowest(&self) {
+    fn publish_slowest(&self) {
         let paced = self.paced();
         self.slowest.send_replace(paced.values().min().copied());
     }
@@ -50,7 +50,7 @@ impl JobLog {
             paced.insert(id, position);
             id
         };
-        self.tell_slowest();
+        self.publish_slowest();
         Pacer { log: Arc::clone(self), id }
     }
 

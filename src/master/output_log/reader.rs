@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    ENDING,
+    LOG_EXTENSION,
     file::{Frames, LogFile, Next},
     file_path,
 };
@@ -69,7 +69,7 @@ impl LogReader {
     /// As [`Self::next`].
     pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
         if until > self.listed {
-            (self.files, self.listed) = (self.disk.numbers(&self.directory, ENDING)?, until);
+            (self.files, self.listed) = (self.disk.numbers(&self.directory, LOG_EXTENSION)?, until);
         }
         let mut read = Vec::new();
         match self.read_more(until, &mut read) {

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::{contents::Contents, file::LogFile, syncing::Unsynced};
 use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD};
 /// Size of the newest part of the log, in bytes, that is kept in memory for followers that keep up.
-const TAIL: u64 = 6 * 1024 * 1024;
+const MAX_TAIL_BYTES: u64 = 6 * 1024 * 1024;
 
 /// Frames that wait to be appended, and the sender of the result.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl State {
             }
             (position, begin) = (end, end);
         }
-        while self.tail.front().is_some_and(|oldest| position - oldest.position > TAIL) {
+        while self.tail.front().is_some_and(|oldest| position - oldest.position > MAX_TAIL_BYTES) {
             self.tail.pop_front();
         }
         position

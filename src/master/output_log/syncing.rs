@@ -137,7 +137,7 @@ impl JobLog {
         let written = if unsynced.has_failed { unsynced.write_again(self, behind, end) } else { Ok(()) };
         match written.and_then(|()| unsynced.sync(self.disk())) {
             Ok(()) => {
-                self.tell_synced(end);
+                self.publish_synced(end);
                 self.tell_trouble(None);
                 Ok(unsynced.files)
             }

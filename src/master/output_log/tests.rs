@@ -83,7 +83,11 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
         let task = u32::from(n % 2 == 1);
         log.append(task, &[frame(n / 2 * chunk.len() as u64, &chunk)]).await.unwrap();
     }
-    assert_eq!(logs.disk.numbers(&logs.directory(job), ENDING).unwrap().len(), 3, "150 MB in files of 64");
+    assert_eq!(
+        logs.disk.numbers(&logs.directory(job), LOG_EXTENSION).unwrap().len(),
+        3,
+        "150 MB in files of 64"
+    );
     close(log).await;
     let log = logs.open(job).await.unwrap();
     let wanted = 70 * 1024 * 1024;
@@ -266,10 +270,10 @@ async fn logs_of_an_earlier_version_move_to_their_new_directory() {
     close(log).await;
     let new = OutputLogs::new(dir.path().join("new"));
     new.make_root().unwrap();
-    new.take_over(old.root()).unwrap();
+    new.adopt(old.root()).unwrap();
     assert_eq!((new.jobs().unwrap(), new.end(job).await.unwrap()), (vec![job], end));
     assert!(!old.root().exists());
-    new.take_over(old.root()).unwrap();
+    new.adopt(old.root()).unwrap();
 }
 
 #[tokio::test]
@@ -321,7 +325,7 @@ async fn files_that_nobody_needs_are_dropped_and_no_other() {
         }
     }
     assert!(firsts.len() >= 4, "{firsts:?}");
-    let there = || Disk::default().numbers(dir.path(), ENDING).unwrap();
+    let there = || Disk::default().numbers(dir.path(), LOG_EXTENSION).unwrap();
     // Only closed and synced files with an index may be dropped.
     while log.state().indexed.len() < firsts.len() - 1 {
         tokio::task::yield_now().await;
@@ -431,7 +435,7 @@ async fn what_lies_where_is_remembered_of_few_jobs_and_of_the_right_one() {
             );
         }
     }
-    assert_eq!(logs.remembered.lock().unwrap().len(), REMEMBERED);
+    assert_eq!(logs.remembered.lock().unwrap().len(), MAX_CACHED_CONTENTS);
 }
 
 #[tokio::test]

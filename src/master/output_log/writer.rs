@@ -26,14 +26,14 @@ use crate::domain::frame::{Frame, Header};
 use crate::sys::disk::Disk;
 
 /// Approximate number of bytes that are collected for one write.
-const BATCH: usize = 4 * 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Approximate number of bytes of one write call, so that data whose checksum was just computed is still in
 /// the cache of the processor.
 const PIECE: usize = 128 * 1024;
 
 /// Output of fewer bytes is written on the current thread. A short command has no more than this.
-pub const SHORT: usize = 32 * 1024;
+pub const INLINE_WRITE_BYTES: usize = 32 * 1024;
 
 /// A job's log, open for appending.
 #[derive(Debug)]
@@ -169,8 +169,9 @@ impl JobLog {
             let log = Arc::clone(self);
             // The other work of this thread moves to another thread. For a small write this takes less time
             // than to hand over the write and to wait for its result.
-            if bytes < SHORT && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-                tokio::task::block_in_place(|| log.write_some(&turn));
+            if bytes < INLINE_WRITE_BYTES && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+            {
+                tokio::task::block_in_place(|| log.write_batch(&turn));
                 drop(turn);
                 log.resume();
             } else {
@@ -207,7 +208,7 @@ impl JobLog {
     /// Writes until the queue is empty. A caller that queues frames while nobody holds the turn takes it.
     fn write_queued(&self, mut turn: OwnedMutexGuard<()>) {
         loop {
-            while self.write_some(&turn) {}
+            while self.write_batch(&turn) {}
             drop(turn);
             if self.queue().is_empty() {
                 return;
@@ -221,12 +222,12 @@ impl JobLog {
 
     /// Writes part of the queue with one write, and notifies the callers that wait for it. Returns false if
     /// the queue is empty.
-    fn write_some(&self, turn: &OwnedMutexGuard<()>) -> bool {
+    fn write_batch(&self, turn: &OwnedMutexGuard<()>) -> bool {
         let mut batch: Vec<Waiting> = Vec::new();
         let mut bytes = 0;
         {
             let mut queue = self.queue();
-            while bytes < BATCH
+            while bytes < BATCH_BYTES
                 && let Some(waiting) = queue.pop_front()
             {
                 bytes += waiting.frames.iter().map(|frame| frame.data.len()).sum::<usize>();
@@ -412,7 +413,7 @@ impl JobLog {
     }
 
     /// Publishes the position up to which the log is synced.
-    pub(super) fn tell_synced(&self, end: u64) {
+    pub(super) fn publish_synced(&self, end: u64) {
         self.synced.send_replace(end);
     }
 

@@ -15,17 +15,17 @@ use crate::{
 };
 
 /// Maximum number of agents in one answer, and the size in bytes from which on no more are added to it.
-const PART: (usize, usize) = (200, 256 * 1024);
+const MAX_PART: (usize, usize) = (200, 256 * 1024);
 /// Number of agents of a list that are requested from the core at once.
 const LISTED_AT_ONCE: usize = 200;
 /// Approximate memory use of a pending key, in bytes.
-const WAITING: usize = 2 * 1024;
+const PENDING_KEY_BYTES: usize = 2 * 1024;
 /// Maximum cost of a selection that is evaluated on the current thread instead of a separate one.
-const CHEAP: usize = 2_000;
+const MAX_INLINE_COST: usize = 2_000;
 /// Returns the next agents of a list for one answer. It stays far below the limit of clients, whatever agents
 /// report.
 pub(super) fn part_of(agents: &mut impl Iterator<Item = AgentView>) -> Vec<AgentView> {
-    let (most, bytes) = PART;
+    let (most, bytes) = MAX_PART;
     let (mut part, mut size) = (Vec::new(), 0);
     while part.len() < most
         && size < bytes
@@ -69,7 +69,7 @@ impl Master {
         budget.selecting().map_err(|met| caller.refuse(&met))?;
         let snapshot = self.handle.snapshot().await?;
         let begun = Instant::now();
-        let evaluated = if snapshot.cost_of(&selection) < CHEAP {
+        let evaluated = if snapshot.cost_of(&selection) < MAX_INLINE_COST {
             evaluate(&snapshot, &selection)
         } else {
             let evaluating = tokio::task::spawn_blocking(move || evaluate(&snapshot, &selection));
@@ -102,7 +102,7 @@ impl Master {
         waiting: Vec<AgentView>,
         answers: Outbox<Vec<AgentView>>,
     ) -> Result<(), Gone> {
-        let held = names.len() * size_of::<AgentName>() + waiting.len() * WAITING;
+        let held = names.len() * size_of::<AgentName>() + waiting.len() * PENDING_KEY_BYTES;
         let _room = answers.hold(held).await?;
         let mut waiting = waiting.into_iter().peekable();
         let mut parts = names.chunks(LISTED_AT_ONCE).peekable();

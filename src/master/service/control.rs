@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::{
     Master,
-    follow::{self, EVENTS, Follow},
+    follow::{self, Follow, MAX_QUEUED_EVENTS},
     input,
     invitations::hostname,
     news,
@@ -52,7 +52,7 @@ pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
 
 impl Master {
     pub(super) fn follow(&self, follow: Follow, budget: Arc<Budget>) -> Answers<JobEvent> {
-        let (events, stream) = Outbox::new(budget, EVENTS);
+        let (events, stream) = Outbox::new(budget, MAX_QUEUED_EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
         stream
     }
@@ -281,7 +281,7 @@ impl ControlCalls for Master {
     ) -> Result<Answers<InputProgress>, Status> {
         let by = caller.operator()?.to_owned();
         let job = input::opened(&mut requests).await?;
-        let task = self.task_to_feed(job, &by, &caller.budget).await?;
+        let task = self.task_for_input(job, &by, &caller.budget).await?;
         let (answers, stream) = Outbox::new(caller.budget, 1);
         self.shutdown.tracker.spawn(input::serve(self.clone(), task, requests, answers));
         Ok(stream)

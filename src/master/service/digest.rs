@@ -21,12 +21,12 @@ use crate::{
 };
 
 /// Maximum number of groups in a digest.
-const GROUPS: usize = 200;
+const MAX_GROUPS: usize = 200;
 /// A task is quiet when it has printed nothing for this long. Digests report this although nothing else has
 /// changed.
 pub(super) const QUIET_AFTER_MS: u64 = 5_000;
 /// How long reading the log may delay a digest.
-const LONGEST_FEED: Duration = Duration::from_millis(200);
+const MAX_READ_TIME: Duration = Duration::from_millis(200);
 
 /// Computes the digests of one job, each from the one before.
 pub(super) struct Digester {
@@ -45,7 +45,7 @@ pub(super) struct Digester {
 pub(super) struct Digest {
     /// Tasks that have changed since the digest before.
     pub changed: Vec<Task>,
-    /// Groups of tasks with the same output, largest first; only the first [`GROUPS`].
+    /// Groups of tasks with the same output, largest first; only the first [`MAX_GROUPS`].
     pub groups: Vec<GroupDigest>,
     /// The number of further groups.
     pub more_groups: u32,
@@ -103,7 +103,7 @@ impl Digester {
     /// When the log cannot be read.
     pub(super) async fn work(mut self, end: u64) -> io::Result<(Self, Digest, bool)> {
         let work = move || {
-            let has_read = self.feed(end, LONGEST_FEED)?;
+            let has_read = self.feed(end, MAX_READ_TIME)?;
             let digest = self.digest(has_read.then_some(end));
             Ok((self, digest, has_read))
         };
@@ -138,8 +138,8 @@ impl Digester {
             group.tasks.retain(|task| self.job.task(*task).is_some());
         }
         groups.retain(|group| !group.tasks.is_empty());
-        let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
-        let groups = groups.into_iter().take(GROUPS).map(|group| self.shown(group, now_ms)).collect();
+        let more_groups = u32::try_from(groups.len().saturating_sub(MAX_GROUPS)).unwrap_or(u32::MAX);
+        let groups = groups.into_iter().take(MAX_GROUPS).map(|group| self.shown(group, now_ms)).collect();
         Digest {
             changed: std::mem::take(&mut self.changed),
             groups,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Interval at which a pending key asks again, in milliseconds.
-const ASK_AGAIN_MS: u32 = 2_000;
+const PENDING_RETRY_MS: u32 = 2_000;
 /// Interval at which a key asks again if the list of pending keys is full, in milliseconds.
 const NO_ROOM_MS: u32 = 60_000;
 
@@ -72,7 +72,7 @@ impl EnrollmentCalls for Master {
                 })
             }
             Decision::Pending { key_changed } => {
-                Ok(EnrollAnswer::Pending { retry_after_ms: ASK_AGAIN_MS, key_changed })
+                Ok(EnrollAnswer::Pending { retry_after_ms: PENDING_RETRY_MS, key_changed })
             }
             Decision::Refused { reason, retry } => refused(reason, retry.then_some(NO_ROOM_MS)),
         }

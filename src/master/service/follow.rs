@@ -28,7 +28,7 @@ use crate::{
 use tokio_util::sync::CancellationToken;
 
 /// Maximum number of events that wait for a client. A slow client costs no more than this.
-pub(super) const EVENTS: usize = 8;
+pub(super) const MAX_QUEUED_EVENTS: usize = 8;
 
 pub(super) type Events = Outbox<JobEvent>;
 
@@ -74,7 +74,7 @@ impl Follow {
 
 /// Reasons with which a stream is closed and its client is asked to reconnect.
 pub(super) const MASTER_ENDS: &str = "the master ends; its jobs continue";
-pub(super) const LOG_AGAIN: &str = "the job's output log has to be opened again";
+pub(super) const LOG_REOPENED: &str = "the job's output log has to be opened again";
 
 /// Waits until a log has failed. Cancel safe.
 pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
@@ -185,7 +185,7 @@ impl Follower {
             };
             let mut output: Option<(u32, Vec<Frame>)> = None;
             for (task_index, frame) in frames {
-                if self.is_behind_the_end(task_index, &frame) {
+                if self.is_after_end(task_index, &frame) {
                     // Output that is missing before the requested end is still reported as a gap.
                     let until = self.until_offset.unwrap_or(frame.offset);
                     if let Some(gap) = self.gap_before(task_index, until) {
@@ -241,7 +241,7 @@ impl Follower {
     }
 
     /// Reports whether a frame begins after the requested end.
-    fn is_behind_the_end(&self, task: u32, frame: &Frame) -> bool {
+    fn is_after_end(&self, task: u32, frame: &Frame) -> bool {
         self.wants(task) && self.until_offset.is_some_and(|until| frame.offset >= until)
     }
 
@@ -379,7 +379,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             () = follow.stop.cancelled() => {
                 return follower.close(MASTER_ENDS).await;
             }
-            () = has_failed(&mut trouble) => return follower.close(LOG_AGAIN).await,
+            () = has_failed(&mut trouble) => return follower.close(LOG_REOPENED).await,
         }
     }
 }

@@ -19,7 +19,7 @@ type Answers = Outbox<InputProgress>;
 
 impl Master {
     /// Returns the task of a job, to which an operator may send input.
-    pub(super) async fn task_to_feed(
+    pub(super) async fn task_for_input(
         &self,
         job: JobReference,
         by: &str,

@@ -27,10 +27,10 @@ use crate::{
 };
 
 /// Maximum lifetime of a token or a login, in milliseconds: a year.
-const LONGEST_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
+const MAX_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
 
 fn check_ttl(ttl_ms: u64) -> Result<(), Status> {
-    if ttl_ms == 0 || ttl_ms > LONGEST_TTL_MS {
+    if ttl_ms == 0 || ttl_ms > MAX_TTL_MS {
         return Err(invalid("give it a lifetime of at most a year"));
     }
     Ok(())

@@ -21,7 +21,7 @@ use super::{
     core::messages::Denied,
     handle::{Ending, Handle},
     output_log::OutputLogs,
-    stdin_relay::Inputs,
+    stdin_relay::StdinRelays,
     store::Store,
     users::Users,
 };
@@ -50,7 +50,7 @@ pub struct Parts {
     /// Live jobs that are watched.
     pub watched: Watched,
     /// The relays of the commands' input.
-    pub inputs: Inputs,
+    pub inputs: StdinRelays,
     /// The CA, which signs certificates.
     pub authority: Arc<Authority>,
     /// The limits of all callers.

@@ -32,7 +32,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum number of jobs in one answer; their commands may be long.
 const JOBS_CHUNK: usize = 8;
 /// Default and maximum number of jobs at the beginning of a stream.
-const NEWEST: (u32, u32) = (100, 1_000);
+const DEFAULT_AND_MAX_JOBS: (u32, u32) = (100, 1_000);
 
 type Answers<T> = Outbox<T>;
 
@@ -140,7 +140,7 @@ pub(super) async fn jobs(master: Master, request: WatchJobs, answers: Answers<Jo
 }
 
 async fn watch_jobs(master: &Master, request: WatchJobs, answers: &Answers<JobsChange>) -> Result<(), Over> {
-    let newest = request.newest.unwrap_or(NEWEST.0).min(NEWEST.1);
+    let newest = request.newest.unwrap_or(DEFAULT_AND_MAX_JOBS.0).min(DEFAULT_AND_MAX_JOBS.1);
     let mut watched = master.handle.watched();
     let mut seen = 0;
     let mut needs_store = true;

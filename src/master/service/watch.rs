@@ -16,7 +16,7 @@ use tonic::Status;
 
 use super::{
     digest::{Digest, Digester, QUIET_AFTER_MS},
-    follow::{LOG_AGAIN, MASTER_ENDS, has_failed},
+    follow::{LOG_REOPENED, MASTER_ENDS, has_failed},
 };
 use crate::{
     domain::{
@@ -37,7 +37,7 @@ use crate::{
 /// Minimum interval between two digests …
 const DIGEST_INTERVAL: Duration = Duration::from_millis(100);
 /// … and computing them takes at most one part in this number of the time.
-const SHARE: u32 = 10;
+const MAX_COST_FRACTION: u32 = 10;
 
 type Digests = Outbox<JobDigest>;
 
@@ -55,11 +55,11 @@ pub(super) struct Watch {
 #[derive(Clone, Debug, Default)]
 pub struct Watched(Arc<Mutex<All>>);
 
-type All = HashMap<(JobId, Masks), Arc<Standing>>;
+type All = HashMap<(JobId, Masks), Arc<WatchedJob>>;
 
 /// The state of a job, shared by all watchers with the same masks.
 #[derive(Debug)]
-struct Standing {
+struct WatchedJob {
     state: Mutex<State>,
     /// Counts the digests.
     digests: watch::Sender<u64>,
@@ -82,7 +82,7 @@ struct State {
     is_left: bool,
 }
 
-impl Standing {
+impl WatchedJob {
     fn new(job: Job) -> Self {
         let state = State {
             job,
@@ -190,7 +190,7 @@ impl Watched {
                 () = has_failed(&mut trouble) => true,
             };
             if closing {
-                return close(if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }, digests).await;
+                return close(if log.is_failed() { LOG_REOPENED } else { MASTER_ENDS }, digests).await;
             }
             let newest = *news.borrow_and_update();
             let next = {
@@ -207,7 +207,7 @@ impl Watched {
                     Some((message(&state, heard), is_over || !follow))
                 }
             };
-            let Some((message, is_last)) = next else { return close(LOG_AGAIN, digests).await };
+            let Some((message, is_last)) = next else { return close(LOG_REOPENED, digests).await };
             heard = newest;
             if digests.send(Ok(message)).await.is_err() || is_last {
                 return Ok(());
@@ -223,7 +223,7 @@ impl Watched {
         log: &Arc<JobLog>,
         logs: &OutputLogs,
         shutdown: &Shutdown,
-    ) -> (Arc<Standing>, watch::Receiver<u64>) {
+    ) -> (Arc<WatchedJob>, watch::Receiver<u64>) {
         let key = (watch.job.id, watch.masks);
         let mut all = self.all();
         if let Some(standing) = all.get(&key) {
@@ -233,12 +233,12 @@ impl Watched {
             }
             return (Arc::clone(standing), news);
         }
-        let standing = Arc::new(Standing::new(watch.job.clone()));
+        let standing = Arc::new(WatchedJob::new(watch.job.clone()));
         let news = standing.digests.subscribe();
         all.insert(key, Arc::clone(&standing));
         drop(all);
         let digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(watch.job.id, 0));
-        let work = Work {
+        let work = Computation {
             watched: self.clone(),
             key,
             standing: Arc::clone(&standing),
@@ -262,7 +262,7 @@ async fn close(reason: &str, digests: &Digests) -> io::Result<()> {
 async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Result<()> {
     let id = watch.job.id;
     let end = logs.end(id).await?;
-    let standing = Standing::new(watch.job.clone());
+    let standing = WatchedJob::new(watch.job.clone());
     let mut digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(id, 0));
     digester.take(as_found(watch.job), u64::MAX);
     while !digests.is_closed() {
@@ -284,16 +284,16 @@ fn as_found(job: Job) -> Changes {
 }
 
 /// The computation of the digests of a live job, which lasts while it is watched.
-struct Work {
+struct Computation {
     watched: Watched,
     key: (JobId, Masks),
-    standing: Arc<Standing>,
+    standing: Arc<WatchedJob>,
     journal: Arc<Journal>,
     log: Arc<JobLog>,
     stop: CancellationToken,
 }
 
-impl Work {
+impl Computation {
     async fn run(self, digester: Digester, found: Job) {
         tokio::select! {
             worked = self.work(digester, found) => {
@@ -331,7 +331,7 @@ impl Work {
             if has_ended || self.is_unwatched() {
                 return Ok(());
             }
-            tokio::time::sleep(DIGEST_INTERVAL.max(cost * SHARE)).await;
+            tokio::time::sleep(DIGEST_INTERVAL.max(cost * MAX_COST_FRACTION)).await;
             if !has_read {
                 continue;
             }

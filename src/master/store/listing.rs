@@ -42,13 +42,13 @@ impl Wanted {
 
 /// Below this number of jobs since a given time, all of them are examined. Of more jobs the newest are found
 /// quickly anyway.
-const FEW: u64 = 5_000;
+const FEW_JOBS: u64 = 5_000;
 
 /// Number of characters of the terms in the text index. Shorter texts are searched in every job, and found
 /// quickly.
 const TRIGRAM: usize = 3;
 /// Maximum number of trigrams in a query: more of them hardly narrow the search.
-const MOST_TRIGRAMS: usize = 24;
+const MAX_TRIGRAMS: usize = 24;
 
 /// The number of successes with which a job is ok, as in the indices. If an agent that the target names was left out, it is
 /// higher than the number of tasks, so the job is not ok.
@@ -81,7 +81,7 @@ fn number(number: u64) -> Value {
 fn trigrams(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let quoted = |three: &[char]| format!("\"{}\"", three.iter().collect::<String>().replace('"', "\"\""));
-    characters.windows(TRIGRAM).take(MOST_TRIGRAMS).map(quoted).collect::<Vec<_>>().join(" AND ")
+    characters.windows(TRIGRAM).take(MAX_TRIGRAMS).map(quoted).collect::<Vec<_>>().join(" AND ")
 }
 
 /// Returns the newest jobs that match, newest first.
@@ -183,8 +183,8 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
         if walked.is_none() {
             let few = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE created_ms >= ?1 LIMIT ?2)";
             let few: u64 =
-                connection.query_row(few, [number(wanted.since_ms), number(FEW)], |row| row.get(0))?;
-            walked = (few < FEW).then_some(("jobs INDEXED BY jobs_created", "jobs.number"));
+                connection.query_row(few, [number(wanted.since_ms), number(FEW_JOBS)], |row| row.get(0))?;
+            walked = (few < FEW_JOBS).then_some(("jobs INDEXED BY jobs_created", "jobs.number"));
         }
     }
     let (from, order) = walked.unwrap_or(("jobs", "jobs.number"));

@@ -25,7 +25,7 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{InStore, KnownNumber, KnownTask, StoredJob},
+    stored::{KnownTask, StoredJob, StoredJobNumber, StoredTaskState},
 };
 use crate::{
     domain::{
@@ -39,13 +39,13 @@ use crate::{
 /// The database's name in the data directory.
 const FILE: &str = "sloth-runner.db";
 /// How long to wait for another connection.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// `SQLite` failed.
-    #[error("the database {path}: {source}{}", way_out(source))]
+    #[error("the database {path}: {source}{}", advice_for_damage(source))]
     Sqlite {
         /// The path of the database.
         path: String,
@@ -88,7 +88,7 @@ pub enum StoreError {
 }
 
 /// Returns the advice for a damaged database.
-fn way_out(error: &rusqlite::Error) -> &'static str {
+fn advice_for_damage(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
             "; `sloth-runner master salvage` saves what can be read of it"
@@ -99,7 +99,7 @@ fn way_out(error: &rusqlite::Error) -> &'static str {
 
 /// Returns the advice for a database that cannot be copied.
 fn no_copy(error: &rusqlite::Error) -> &'static str {
-    match way_out(error) {
+    match advice_for_damage(error) {
         "" => "; make room, or move the copy that is there",
         way_out => way_out,
     }
@@ -107,7 +107,7 @@ fn no_copy(error: &rusqlite::Error) -> &'static str {
 
 /// Size of the write-ahead log at which `SQLite` starts to overwrite it, in bytes: 1,000 pages, each with its
 /// header.
-const LOG: u64 = 1_000 * (4_096 + 24) + 32;
+const LOG_BYTES: u64 = 1_000 * (4_096 + 24) + 32;
 
 /// Returns the path of the write-ahead log of a database.
 fn log_of(database: &Path) -> PathBuf {
@@ -120,13 +120,13 @@ fn log_of(database: &Path) -> PathBuf {
 /// also writes its new size to the disk, and every job begins with a commit.
 fn make_room_in_log(path: &Path) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
-    let missing = LOG.saturating_sub(file.metadata()?.len());
+    let missing = LOG_BYTES.saturating_sub(file.metadata()?.len());
     std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
     file.sync_all()
 }
 
 /// Maximum number of idle connections for reading.
-const MOST_READERS: usize = 4;
+const MAX_IDLE_READERS: usize = 4;
 
 /// The path of the store, and its connections for reading.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         // Deleted data may contain secrets.
         connection.pragma_update(None, "secure_delete", true)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         Ok(connection)
     }
 
@@ -213,7 +213,7 @@ impl Store {
         // A connection that failed is not used again.
         let (connection, found) = lent.map_err(|source| self.error(source))?;
         let mut readers = readers();
-        if readers.len() < MOST_READERS {
+        if readers.len() < MAX_IDLE_READERS {
             readers.push(connection);
         }
         Ok(found)
@@ -277,7 +277,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn begin_term(&self, connection: &Connection) -> Result<u64, StoreError> {
-        let begun = writer::empty_log(connection).and_then(|()| {
+        let begun = writer::checkpoint(connection).and_then(|()| {
             connection.query_row("UPDATE meta SET term = term + 1 RETURNING term", [], |row| row.get(0))
         });
         begun.map_err(|source| self.error(source))
@@ -302,7 +302,7 @@ impl Store {
         &self,
         agent: &AgentName,
         known: Vec<KnownTask>,
-    ) -> Result<Vec<(KnownTask, InStore)>, StoreError> {
+    ) -> Result<Vec<(KnownTask, StoredTaskState)>, StoreError> {
         self.read(|connection| {
             let found = |known: KnownTask| find(connection, agent, &known).map(|found| (known, found));
             known.into_iter().map(found).collect()
@@ -390,7 +390,7 @@ impl Store {
     }
 }
 
-fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqlite::Result<InStore> {
+fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqlite::Result<StoredTaskState> {
     let id = known.id.job.to_string();
     let job = |row: &Row<'_>| {
         let gone: Option<String> = row.get("gone")?;
@@ -401,7 +401,7 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
         .query_row([&id], job)
         .optional()?;
     if matches!(&job, Some((Some(_), ..))) {
-        return Ok(InStore::Deleted);
+        return Ok(StoredTaskState::Deleted);
     }
     let task = |row: &Row<'_>| Ok((row.get::<_, String>("agent")?, row.get::<_, bool>("has_ended")?));
     let task = connection
@@ -412,21 +412,23 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
         .optional()?;
     match (task, job) {
         (Some((owner, has_ended)), _) if owner == agent.as_str() => {
-            return Ok(if has_ended { InStore::Ended } else { InStore::Open });
+            return Ok(if has_ended { StoredTaskState::Ended } else { StoredTaskState::Open });
         }
-        (Some(_), _) => return Ok(InStore::Foreign),
-        (None, _) if !known.is_proved => return Ok(InStore::Unproved),
+        (Some(_), _) => return Ok(StoredTaskState::Foreign),
+        (None, _) if !known.is_proved => return Ok(StoredTaskState::Unproved),
         // The store knows all tasks of a job that it knows, unless the job was recovered from agents.
-        (None, Some((_, options, _))) if !options.recovered => return Ok(InStore::Foreign),
-        (None, Some((.., number))) => return Ok(InStore::Nothing { number: KnownNumber::Is(number) }),
+        (None, Some((_, options, _))) if !options.recovered => return Ok(StoredTaskState::Foreign),
+        (None, Some((.., number))) => {
+            return Ok(StoredTaskState::Nothing { number: StoredJobNumber::Is(number) });
+        }
         (None, None) => {}
     }
     let taken = connection
         .prepare_cached("SELECT 1 FROM jobs WHERE number = ?1")?
         .query_row([known.spec.job_number], |_| Ok(()))
         .optional()?;
-    let number = if taken.is_some() { KnownNumber::Taken } else { KnownNumber::Free };
-    Ok(InStore::Nothing { number })
+    let number = if taken.is_some() { StoredJobNumber::Taken } else { StoredJobNumber::Free };
+    Ok(StoredTaskState::Nothing { number })
 }
 
 /// A job that has ended.

@@ -122,7 +122,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         Write::PutClock(ms) => {
             transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
         }
-        Write::PutLater(id, outcome) => put_later(transaction, *id, outcome)?,
+        Write::PutLater(id, outcome) => put_late_outcome(transaction, *id, outcome)?,
         Write::PutGate(job, gate) => {
             transaction
                 .prepare_cached("UPDATE jobs SET gate = ?2 WHERE id = ?1")?
@@ -220,7 +220,7 @@ fn delete_job(transaction: &Transaction<'_>, job: JobId, reason: &str) -> rusqli
 }
 
 /// Stores an outcome that was reported after the end of a task.
-fn put_later(transaction: &Transaction<'_>, id: TaskId, outcome: &Outcome) -> rusqlite::Result<()> {
+fn put_late_outcome(transaction: &Transaction<'_>, id: TaskId, outcome: &Outcome) -> rusqlite::Result<()> {
     let record = transaction
         .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
         .query_row(params![id.job.to_string(), id.index], |row| row.get::<_, Option<String>>("cancelled_by"))

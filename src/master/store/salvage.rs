@@ -37,7 +37,7 @@ fn tables_of(format: usize) -> [(&'static str, &'static str); 8] {
 }
 
 /// Maximum number of faults of a database that are reported.
-const FAULTS: u32 = 5;
+const MAX_FAULTS: u32 = 5;
 
 /// The result of salvaging a database.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
     let path = directory.join(super::FILE);
     let faults = || {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let mut statement = connection.prepare(&format!("PRAGMA quick_check({FAULTS})"))?;
+        let mut statement = connection.prepare(&format!("PRAGMA quick_check({MAX_FAULTS})"))?;
         statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
     };
     let faults =

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Transaction};
 use rusqlite_migration::{M, Migrations};
 
-use crate::master::core::stored::job_detail;
+use crate::master::core::stored::audit_detail_of_job;
 
 /// The format that this version writes, in `user_version`.
 pub(super) const VERSION: usize = MIGRATIONS.len();
@@ -151,7 +151,7 @@ fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
             {
                 connection
                     .prepare_cached("UPDATE audit SET detail = ?2 WHERE id = ?1")?
-                    .execute((id, job_detail(number, command)))?;
+                    .execute((id, audit_detail_of_job(number, command)))?;
             }
         }
         match records.last() {

@@ -214,24 +214,24 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         KnownTask { id, spec: spec.clone(), started_ms: 1, is_proved: true }
     };
     let find = |agent: &str, job: u64, index| look_up(agent, known(job, index));
-    assert_eq!(find("web-1", 1, 0), InStore::Open, "a task that has a row need not have ended");
-    assert_eq!(find("web-1", 4, 0), InStore::Ended);
-    assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
-    assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the job never had");
-    let number = KnownNumber::Is(2);
+    assert_eq!(find("web-1", 1, 0), StoredTaskState::Open, "a task that has a row need not have ended");
+    assert_eq!(find("web-1", 4, 0), StoredTaskState::Ended);
+    assert_eq!(find("web-2", 1, 0), StoredTaskState::Foreign, "another agent's task");
+    assert_eq!(find("web-2", 1, 5), StoredTaskState::Foreign, "a task that the job never had");
+    let number = StoredJobNumber::Is(2);
     assert_eq!(
         find("web-2", 2, 5),
-        InStore::Nothing { number },
+        StoredTaskState::Nothing { number },
         "a job that agents told of, by another number"
     );
-    assert_eq!(find("web-2", 3, 0), InStore::Nothing { number: KnownNumber::Taken });
+    assert_eq!(find("web-2", 3, 0), StoredTaskState::Nothing { number: StoredJobNumber::Taken });
     let free = KnownTask { spec: TaskSpec { job_number: 77, ..spec.clone() }, ..known(9, 0) };
-    assert_eq!(look_up("web-2", free), InStore::Nothing { number: KnownNumber::Free });
+    assert_eq!(look_up("web-2", free), StoredTaskState::Nothing { number: StoredJobNumber::Free });
     // A task without a proof is only accepted if the store knows it.
     let unproved = |job, index| KnownTask { is_proved: false, ..known(job, index) };
-    assert_eq!(look_up("web-1", unproved(4, 0)), InStore::Ended);
+    assert_eq!(look_up("web-1", unproved(4, 0)), StoredTaskState::Ended);
     for (job, index) in [(9, 0), (2, 5), (1, 5)] {
-        assert_eq!(look_up("web-2", unproved(job, index)), InStore::Unproved);
+        assert_eq!(look_up("web-2", unproved(job, index)), StoredTaskState::Unproved);
     }
 }
 
@@ -295,7 +295,7 @@ fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
     let (_store, connection) = Store::open(dir.path()).unwrap();
     connection.execute_batch("UPDATE meta SET revision = 7").unwrap();
     let log = |directory: &std::path::Path| directory.join("sloth-runner.db-wal");
-    assert_eq!(fs::metadata(log(dir.path())).unwrap().len(), LOG, "a commit does not make it longer");
+    assert_eq!(fs::metadata(log(dir.path())).unwrap().len(), LOG_BYTES, "a commit does not make it longer");
 
     // A crash leaves a copy of the current files, cut to what was written.
     let copy = tempfile::tempdir().unwrap();
@@ -305,7 +305,7 @@ fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
     fs::write(log(copy.path()), &written[..end]).unwrap();
     let (store, connection) = Store::open(copy.path()).unwrap();
     assert_eq!(store.remembered(&connection).unwrap().revision, 7);
-    assert_eq!(fs::metadata(log(copy.path())).unwrap().len(), LOG);
+    assert_eq!(fs::metadata(log(copy.path())).unwrap().len(), LOG_BYTES);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::{BUSY, log_of, make_room_in_log, rows::apply};
+use super::{BUSY_TIMEOUT, log_of, make_room_in_log, rows::apply};
 use crate::{
     master::core::{
         messages::{WriteDurability, WriteId},
@@ -47,7 +47,7 @@ fn is_conflict(error: &rusqlite::Error) -> bool {
 
 /// Reports whether an error comes from the system (disk, memory or locks), so that it may disappear without a
 /// repair.
-fn is_of_disk(error: &rusqlite::Error) -> bool {
+fn is_transient(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -65,7 +65,7 @@ fn is_of_disk(error: &rusqlite::Error) -> bool {
 
 /// Returns the text of an error, with advice if it does not disappear without a repair.
 fn explain(error: &rusqlite::Error) -> String {
-    if is_of_disk(error) {
+    if is_transient(error) {
         error.to_string()
     } else {
         format!(
@@ -102,7 +102,7 @@ pub struct StoreWriter {
 }
 
 /// Maximum number of transactions that are committed together, unless more were sent or kept together.
-const BATCH: usize = 512;
+const MAX_BATCH: usize = 512;
 /// How long a write that no caller waits for waits for others, to be committed with them.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// How long the thread must be idle before texts are indexed.
@@ -142,7 +142,7 @@ impl StoreWriter {
     /// comes.
     pub fn write(&mut self, token: WriteId, writes: Vec<Write>, durability: WriteDurability) {
         self.waiting.push(Transaction { token, writes, durability, is_told: false });
-        if durability == WriteDurability::RetryBatched && self.waiting.len() < BATCH {
+        if durability == WriteDurability::RetryBatched && self.waiting.len() < MAX_BATCH {
             self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
         } else {
             self.send();
@@ -211,14 +211,14 @@ impl<F: Fn(Written)> Thread<F> {
             let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
             let mut batch: Vec<Transaction> = self.kept.drain(..).collect();
             batch.extend(first.into_iter().flatten());
-            while batch.len() < BATCH
+            while batch.len() < MAX_BATCH
                 && let Ok(more) = self.inbox.try_recv()
             {
                 batch.extend(more);
             }
             self.write(batch);
             if is_over {
-                return leave(self.connection);
+                return close_without_removal(self.connection);
             }
         }
     }
@@ -241,7 +241,7 @@ impl<F: Fn(Written)> Thread<F> {
 
     fn commit(&mut self, batch: &[Transaction]) -> rusqlite::Result<u64> {
         if !self.is_log_sound {
-            empty_log(&self.connection)?;
+            checkpoint(&self.connection)?;
             self.is_log_sound = true;
         }
         commit(&mut self.connection, batch)
@@ -268,7 +268,7 @@ impl<F: Fn(Written)> Thread<F> {
         let mut trouble: Option<String> = None;
         for transaction in batch {
             if let Some(reason) = &trouble {
-                self.set_aside(transaction, reason);
+                self.keep_or_fail(transaction, reason);
                 continue;
             }
             let result = alone.take().unwrap_or_else(|| self.commit(std::slice::from_ref(&transaction)));
@@ -285,13 +285,13 @@ impl<F: Fn(Written)> Thread<F> {
                 Err(error) => {
                     let mut reason = explain(&error);
                     if transaction.durability == WriteDurability::FailOnError
-                        && is_of_disk(&error)
+                        && is_transient(&error)
                         && self.overwrite_failed().is_err()
                     {
                         reason += "; a master that is started before the disk works again may find it there all the same";
                     }
                     let is_kept = transaction.durability.is_retried();
-                    self.set_aside(transaction, &reason);
+                    self.keep_or_fail(transaction, &reason);
                     // Nothing may be written before the kept transactions.
                     trouble = is_kept.then_some(reason);
                 }
@@ -300,7 +300,7 @@ impl<F: Fn(Written)> Thread<F> {
     }
 
     /// Keeps a transaction that must be retried. Reports the failure of any other.
-    fn set_aside(&mut self, mut transaction: Transaction, reason: &str) {
+    fn keep_or_fail(&mut self, mut transaction: Transaction, reason: &str) {
         if !transaction.durability.is_retried() {
             return (self.written)(Written::Failed(transaction.token, reason.to_owned()));
         }
@@ -315,7 +315,7 @@ impl<F: Fn(Written)> Thread<F> {
 /// Moves the contents of the write-ahead log into the database itself, so that nothing is read from the log
 /// any more. If a sync of the log failed earlier, its contents exist only in the memory of the system, but
 /// look as if they were on the disk.
-pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
     let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
     let (frames, moved) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], counts)?;
     // A reader uses an older state. The caller tries again.
@@ -329,7 +329,7 @@ pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
 fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(Duration::ZERO)?;
     let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     let is_cleared = !is_busy?;
     if is_cleared && let Some(path) = connection.path() {
         // If this fails, the log grows when needed.
@@ -341,7 +341,7 @@ fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
 /// Leaves the database when the master ends: everything is in the database file, and an empty write-ahead log
 /// stays beside it. `SQLite` would remove the log when the connection is closed, and a master that starts on
 /// a full disk could not create another one.
-fn leave(connection: Connection) {
+fn close_without_removal(connection: Connection) {
     // If this fails, the next start does it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     mem::forget(connection);
@@ -397,15 +397,15 @@ mod tests {
     fn what_goes_by_itself_is_told_from_what_needs_somebody() {
         let disk = [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_READONLY, ffi::SQLITE_BUSY];
         for code in disk {
-            assert!(is_of_disk(&failure(code)) && !is_conflict(&failure(code)), "{code}");
+            assert!(is_transient(&failure(code)) && !is_conflict(&failure(code)), "{code}");
             assert!(!explain(&failure(code)).contains("salvage"), "{code}");
         }
         for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_CONSTRAINT_NOTNULL] {
-            assert!(!is_of_disk(&failure(code)) && !is_conflict(&failure(code)), "{code}");
+            assert!(!is_transient(&failure(code)) && !is_conflict(&failure(code)), "{code}");
             assert!(explain(&failure(code)).contains("`sloth-runner master salvage`"), "{code}");
         }
         for code in [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE] {
-            assert!(is_conflict(&failure(code)) && !is_of_disk(&failure(code)), "{code}");
+            assert!(is_conflict(&failure(code)) && !is_transient(&failure(code)), "{code}");
         }
     }
 }

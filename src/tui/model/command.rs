@@ -5,7 +5,7 @@ use tui_textarea::{CursorMove, TextArea};
 use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName};
 
 /// The maximum number of commands in the history.
-pub const HISTORY: usize = 1_000;
+pub const MAX_HISTORY: usize = 1_000;
 
 /// The agents on which a command runs, as they were shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl CommandLine {
         }
         self.history.retain(|known| known != command);
         self.history.push(command.to_owned());
-        if self.history.len() > HISTORY {
+        if self.history.len() > MAX_HISTORY {
             self.history.remove(0);
         }
         Some(command.to_owned())

@@ -130,7 +130,7 @@ impl Counts {
 }
 
 /// The value of `attention` from which on an agent needs no attention.
-const WELL: u8 = 4;
+const NO_ATTENTION: u8 = 4;
 
 fn attention(agent: &AgentView) -> u8 {
     match agent.state {
@@ -138,8 +138,8 @@ fn attention(agent: &AgentView) -> u8 {
         AgentState::Offline => 1,
         AgentState::Late => 2,
         AgentState::Draining | AgentState::Active if agent.last_job_failed() => 3,
-        AgentState::Draining => WELL,
-        AgentState::Active => WELL + 1,
+        AgentState::Draining => NO_ATTENTION,
+        AgentState::Active => NO_ATTENTION + 1,
     }
 }
 
@@ -174,7 +174,7 @@ impl Fleet {
     }
 
     /// Replaces all pending keys.
-    pub fn put_waiting(&mut self, keys: Vec<AgentView>) {
+    pub fn set_pending_keys(&mut self, keys: Vec<AgentView>) {
         self.is_stale = true;
         self.agents.retain(|key, _| key.waiting.is_none());
         for key in keys {
@@ -321,7 +321,7 @@ impl Fleet {
         let from = self.cursor_place().unwrap_or(0);
         let needs = |place: &usize| {
             let row = self.shown.get(*place).and_then(|row| self.agents.get(row));
-            row.is_some_and(|agent| attention(agent) < WELL)
+            row.is_some_and(|agent| attention(agent) < NO_ATTENTION)
         };
         let found = (1..=count)
             .map(|step| if forwards { (from + step) % count } else { (from + count - step) % count })
@@ -437,7 +437,7 @@ mod tests {
     ];
 
     #[test]
-    fn who_needs_a_person_comes_first_and_names_are_in_natural_order() {
+    fn urgent_agents_come_first_and_names_are_in_natural_order() {
         let mut fleet = fleet(&STATES);
         assert_eq!(names(&fleet), ["web-1", "web-3", "web-2", "web-10"]);
         fleet.sort = SortBy::Name;

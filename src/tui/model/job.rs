@@ -9,15 +9,15 @@ use crate::{
         output::{
             line::{Line, Source},
             maker::LineMakers,
-            window::{FULL, Window},
+            window::{FULL_VIEW_CAPACITY, Window},
         },
     },
 };
 
 /// The maximum number of lines in the stream view.
-const STREAM_LINES: usize = 5_000;
+const MAX_STREAM_LINES: usize = 5_000;
 /// The maximum size of these lines, in bytes.
-const STREAM_BYTES: usize = 4 * 1024 * 1024;
+const MAX_STREAM_BYTES: usize = 4 * 1024 * 1024;
 
 /// A view of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Streams {
 
 /// The display options of output. All panes share them, so that a key has the same meaning everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct DisplayOptions {
     /// Whether long lines are wrapped.
     pub wraps: bool,
     /// Whether lines begin with their time.
@@ -122,7 +122,14 @@ impl Output {
     /// Creates the view of a task's output from an offset on. It follows the end.
     #[must_use]
     pub fn new(task: u32, from: u64) -> Self {
-        Self { task, window: Window::new(FULL, from), follows: true, top: 0, found: None, is_loading: false }
+        Self {
+            task,
+            window: Window::new(FULL_VIEW_CAPACITY, from),
+            follows: true,
+            top: 0,
+            found: None,
+            is_loading: false,
+        }
     }
 }
 
@@ -201,7 +208,7 @@ impl StreamLines {
     }
 
     fn make_room(&mut self) {
-        while self.lines.len() > STREAM_LINES || self.bytes > STREAM_BYTES {
+        while self.lines.len() > MAX_STREAM_LINES || self.bytes > MAX_STREAM_BYTES {
             let Some((_, line)) = self.lines.pop_front() else { break };
             self.bytes -= line.size();
             self.dropped += 1;
@@ -359,7 +366,7 @@ impl JobScreen {
     }
 
     /// Assigns a place in the grid to each new task, most urgent first. Assigned places do not change.
-    pub fn give_places(&mut self) {
+    pub fn assign_panes(&mut self) {
         let rows = self.rows.all().iter();
         for task in rows.flat_map(|row| row.tasks.iter()) {
             if !self.places.contains(task) {

@@ -104,7 +104,7 @@ impl Model {
                 None => no("no agent is under the cursor"),
                 Some(_) => Ok(()),
             },
-            A::Approve | A::Reject => match self.subject() {
+            A::Approve | A::Reject => match self.inspected_agent() {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 Some(agent) if action == A::Approve && !agent.proposed.is_empty() => Ok(()),
                 Some(_) if action == A::Approve => no("it has no proposal to accept"),
@@ -149,7 +149,7 @@ impl Model {
 
     /// Returns the agent or pending key whose details are shown, or else the one under the cursor.
     #[must_use]
-    pub fn subject(&self) -> Option<&crate::domain::agent::AgentView> {
+    pub fn inspected_agent(&self) -> Option<&crate::domain::agent::AgentView> {
         match self.overlays.last() {
             Some(Overlay::Details { row, .. }) => self.fleet.row(row),
             _ => self.fleet.under_cursor(),
@@ -164,7 +164,9 @@ impl Model {
         if let (true, Some(open)) = (is_job, &self.open) {
             return open.current_task().and_then(|task| open.agent(task).cloned());
         }
-        self.subject().filter(|agent| agent.state != AgentState::Pending).map(|agent| agent.name.clone())
+        self.inspected_agent()
+            .filter(|agent| agent.state != AgentState::Pending)
+            .map(|agent| agent.name.clone())
     }
 
     /// Returns the job under the cursor of the history, if the history is shown.

@@ -19,7 +19,7 @@ pub use self::layout::{Area, Layout};
 use self::{
     command::{CommandLine, Recipients},
     fleet::{Fleet, RowKey},
-    job::{FollowKey, JobScreen, Look},
+    job::{DisplayOptions, FollowKey, JobScreen},
 };
 use super::{keymap::Action, settings::Settings};
 use crate::domain::{
@@ -39,7 +39,7 @@ pub struct Now {
 
 impl Now {
     /// Returns the moment before the first message.
-    fn beginning() -> Self {
+    fn zero() -> Self {
         Self { monotonic: Duration::ZERO, unix_ms: 0, zone: Utc.fix() }
     }
 }
@@ -237,7 +237,7 @@ pub struct Toast {
 }
 
 /// How long a toast is shown.
-pub const TOAST: Duration = Duration::from_secs(10);
+pub const TOAST_DURATION: Duration = Duration::from_secs(10);
 
 /// A command that was sent and has not been answered yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -272,7 +272,7 @@ pub struct Model {
     /// The job on the screen.
     pub open: Option<JobScreen>,
     /// The display options of output.
-    pub look: Look,
+    pub look: DisplayOptions,
     /// The command line.
     pub command: CommandLine,
     /// The pane that receives the keys.
@@ -315,14 +315,14 @@ impl Model {
     pub fn new(settings: Settings, master: String) -> Self {
         Self {
             settings,
-            now: Now::beginning(),
+            now: Now::zero(),
             master,
             connection: Connection::Connecting,
             status: MasterStatus::default(),
             fleet: Fleet::default(),
             jobs: BTreeMap::new(),
             open: None,
-            look: Look::default(),
+            look: DisplayOptions::default(),
             command: CommandLine::default(),
             focus: Focus::Fleet,
             room: Focus::Fleet,
@@ -398,11 +398,11 @@ impl Model {
 
     fn toast(&mut self, text: String, is_bad: bool) {
         /// The maximum number of waiting messages. Older ones are dropped.
-        const MAX_HISTORY: usize = 20;
-        let until = self.now.monotonic + TOAST;
+        const MAX_TOASTS: usize = 20;
+        let until = self.now.monotonic + TOAST_DURATION;
         self.toasts.retain(|toast| toast.text != text);
         self.toasts.push_back(Toast { text: crate::domain::text::strip_control(&text), is_bad, until });
-        if self.toasts.len() > MAX_HISTORY {
+        if self.toasts.len() > MAX_TOASTS {
             self.toasts.pop_front();
         }
     }

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 /// If there are more rows than this, they are folded by outcome.
-const MOST_ROWS: usize = 20;
+const MAX_UNFOLDED_ROWS: usize = 20;
 /// The minimum time between two sorts of the rows.
 const SORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -234,7 +234,7 @@ impl Rows {
     /// and new rows are appended.
     pub fn update(&mut self, job: &Job, groups: &[GroupDigest], now: Duration, now_ms: u64) {
         let mut rows = rows_of(job, groups, now_ms);
-        if rows.len() > MOST_ROWS && !self.is_unfolded {
+        if rows.len() > MAX_UNFOLDED_ROWS && !self.is_unfolded {
             rows = folded(rows);
         }
         let screen_row = self.cursor().saturating_sub(self.top);
@@ -343,7 +343,7 @@ pub fn task_words(task: &Task) -> String {
 
 /// Describes a divergence from the largest group: `line 14 is the first unlike the largest group's`.
 #[must_use]
-pub fn parting_words(parting: Parting) -> String {
+pub fn divergence_text(parting: Parting) -> String {
     format!("line {} is the first unlike the largest group's", parting_text(parting))
 }
 

@@ -14,24 +14,24 @@ use crate::domain::{
 };
 
 /// The number of characters at which a longer line is split.
-const LONGEST: usize = 4 * 1024;
+const MAX_LINE_CHARS: usize = 4 * 1024;
 /// The number of columns between two tab stops.
 const TAB: usize = 8;
 
 /// Makes lines from one output stream of a task.
-pub struct LineMaker {
+pub struct LineParser {
     source: Source,
     parser: Parser,
     /// Whether the current line contains an escape or a byte from 0x80 on, so that the parser may be inside a
     /// sequence.
     is_escaped: bool,
-    pen: Pen,
+    pen: LineBuffer,
     /// The offset and the time at which the incomplete line began.
     began: Option<(u64, u64)>,
     continues: bool,
 }
 
-impl std::fmt::Debug for LineMaker {
+impl std::fmt::Debug for LineParser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LineMaker").field("source", &self.source).finish_non_exhaustive()
     }
@@ -39,13 +39,13 @@ impl std::fmt::Debug for LineMaker {
 
 /// The current line, with one character in each cell.
 #[derive(Debug, Default)]
-struct Pen {
+struct LineBuffer {
     cells: Vec<(char, Style)>,
     cursor: usize,
     style: Style,
 }
 
-impl Pen {
+impl LineBuffer {
     fn put(&mut self, sign: char) {
         match self.cells.get_mut(self.cursor) {
             Some(cell) => *cell = (sign, self.style),
@@ -63,7 +63,7 @@ impl Pen {
     }
 }
 
-impl Perform for Pen {
+impl Perform for LineBuffer {
     fn print(&mut self, sign: char) {
         if !is_harmful(sign) {
             self.put(sign);
@@ -176,11 +176,11 @@ fn indexed(index: u16) -> Color {
 
 /// Makes lines from both output streams of a task.
 #[derive(Debug)]
-pub struct LineMakers([LineMaker; 2]);
+pub struct LineMakers([LineParser; 2]);
 
 impl Default for LineMakers {
     fn default() -> Self {
-        Self([LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)])
+        Self([LineParser::new(Stream::Stdout), LineParser::new(Stream::Stderr)])
     }
 }
 
@@ -201,11 +201,11 @@ impl LineMakers {
     /// Returns the incomplete lines at the end of the output.
     #[must_use]
     pub fn end(self) -> Vec<Line> {
-        self.0.iter().filter_map(LineMaker::pending).collect()
+        self.0.iter().filter_map(LineParser::pending).collect()
     }
 }
 
-impl LineMaker {
+impl LineParser {
     /// Creates a maker for one stream.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
@@ -216,7 +216,7 @@ impl LineMaker {
             },
             parser: Parser::new(),
             is_escaped: false,
-            pen: Pen::default(),
+            pen: LineBuffer::default(),
             began: None,
             continues: false,
         }
@@ -233,10 +233,10 @@ impl LineMaker {
                 done(line);
             } else {
                 self.began.get_or_insert((at, time_ns));
-                for part in whole.unwrap_or(piece).chunks(LONGEST) {
+                for part in whole.unwrap_or(piece).chunks(MAX_LINE_CHARS) {
                     self.is_escaped |= part.iter().any(|byte| *byte == 0x1b || *byte >= 0x80);
                     self.parser.advance(&mut self.pen, part);
-                    if self.pen.cells.len() >= LONGEST {
+                    if self.pen.cells.len() >= MAX_LINE_CHARS {
                         done(self.take_line());
                         self.continues = true;
                         self.began = Some((at, time_ns));
@@ -253,7 +253,7 @@ impl LineMaker {
 
     /// Returns a complete line that needs no interpretation, as most lines do.
     fn plain_line(&mut self, line: &[u8], offset: u64, time_ns: u64) -> Option<Line> {
-        if self.began.is_some() || line.len() > LONGEST {
+        if self.began.is_some() || line.len() > MAX_LINE_CHARS {
             return None;
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     fn lines(bytes: &[u8]) -> Vec<Line> {
-        let mut maker = LineMaker::new(Stream::Stdout);
+        let mut maker = LineParser::new(Stream::Stdout);
         let mut lines = Vec::new();
         maker.feed(bytes, 0, 0, |line| lines.push(line));
         lines.extend(maker.pending());
@@ -360,16 +360,16 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_comes_in_pieces() {
-        let long = vec![b'x'; 3 * LONGEST];
+        let long = vec![b'x'; 3 * MAX_LINE_CHARS];
         let all = lines(&long);
-        assert!(all.len() >= 3 && all.iter().all(|line| line.text.len() <= 2 * LONGEST));
+        assert!(all.len() >= 3 && all.iter().all(|line| line.text.len() <= 2 * MAX_LINE_CHARS));
         assert!(!all[0].continues && all[1].continues);
     }
 
     proptest! {
         #[test]
         fn nothing_that_a_terminal_obeys_comes_through_however_it_is_cut(bytes: Vec<u8>, cut in 0usize..64) {
-            let mut maker = LineMaker::new(Stream::Stderr);
+            let mut maker = LineParser::new(Stream::Stderr);
             let mut found = Vec::new();
             let cut = cut.min(bytes.len());
             maker.feed(&bytes[..cut], 0, 0, |line| found.push(line));

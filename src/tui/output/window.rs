@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{line::Line, maker::LineMaker};
+use super::{line::Line, maker::LineParser};
 use crate::domain::frame::{Frame, Stream};
 
 /// The capacity of a window.
@@ -16,9 +16,9 @@ pub struct Room {
 }
 
 /// The capacity for a pane among others.
-pub const PANE: Room = Room { lines: 500, bytes: 256 * 1024 };
+pub const PANE_CAPACITY: Room = Room { lines: 500, bytes: 256 * 1024 };
 /// The capacity for the output in full view.
-pub const FULL: Room = Room { lines: 20_000, bytes: 8 * 1024 * 1024 };
+pub const FULL_VIEW_CAPACITY: Room = Room { lines: 20_000, bytes: 8 * 1024 * 1024 };
 
 /// Lines of a task's output.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Window {
     room: Room,
     lines: VecDeque<Line>,
     bytes: usize,
-    makers: [LineMaker; 2],
+    makers: [LineParser; 2],
     /// The offset of the first line.
     from: u64,
     /// The offset of the next byte; `None` before the first byte.
@@ -54,7 +54,7 @@ impl Window {
             room,
             lines: VecDeque::new(),
             bytes: 0,
-            makers: [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)],
+            makers: [LineParser::new(Stream::Stdout), LineParser::new(Stream::Stderr)],
             from,
             next: None,
             is_cut: from > 0,
@@ -104,7 +104,7 @@ impl Window {
                 self.lines.push_back(line);
             }
         }
-        self.makers = [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)];
+        self.makers = [LineParser::new(Stream::Stdout), LineParser::new(Stream::Stderr)];
         let line = Line::missing(from, to, time_ns);
         self.bytes += line.size();
         self.lines.push_back(line);
@@ -139,13 +139,13 @@ impl Window {
         {
             self.bytes -= line.size();
             self.next = Some(line.offset);
-            self.makers = [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)];
+            self.makers = [LineParser::new(Stream::Stdout), LineParser::new(Stream::Stderr)];
         }
         count
     }
 
     fn into_lines(mut self) -> Vec<Line> {
-        let pending: Vec<Line> = self.makers.iter().filter_map(LineMaker::pending).collect();
+        let pending: Vec<Line> = self.makers.iter().filter_map(LineParser::pending).collect();
         self.lines.extend(pending);
         self.lines.into()
     }
@@ -165,7 +165,7 @@ impl Window {
     /// Returns `count` lines, starting at an index.
     pub fn lines(&self, from: usize, count: usize) -> impl Iterator<Item = std::borrow::Cow<'_, Line>> {
         use std::borrow::Cow;
-        let pending = self.makers.iter().filter_map(LineMaker::pending).map(Cow::Owned);
+        let pending = self.makers.iter().filter_map(LineParser::pending).map(Cow::Owned);
         let complete = self.lines.iter().skip(from).map(Cow::Borrowed);
         let skip = from.saturating_sub(self.lines.len());
         complete.chain(pending.skip(skip)).take(count)
@@ -231,21 +231,21 @@ mod tests {
 
     #[test]
     fn a_window_in_the_middle_begins_with_a_whole_line_and_grows_at_its_beginning() {
-        let mut window = Window::new(PANE, 4);
+        let mut window = Window::new(PANE_CAPACITY, 4);
         window.feed(frame(4, "ne\ntwo\nthree\n"));
         assert_eq!(texts(&window), ["two", "three"]);
         assert_eq!(window.from(), 7);
-        let mut earlier = Window::new(PANE, 0);
+        let mut earlier = Window::new(PANE_CAPACITY, 0);
         earlier.feed(frame(0, "zero one\n").before_offset(7));
-        let mut whole = Window::new(PANE, 0);
+        let mut whole = Window::new(PANE_CAPACITY, 0);
         whole.feed(frame(0, "zer\none\n").before_offset(7));
         assert_eq!(window.prepend(whole), 2);
         assert_eq!(texts(&window), ["zer", "one", "two", "three"]);
     }
 
     #[test]
-    fn what_is_missing_is_said() {
-        let mut window = Window::new(PANE, 0);
+    fn a_gap_is_shown() {
+        let mut window = Window::new(PANE_CAPACITY, 0);
         window.feed(frame(0, "one\n"));
         window.feed(frame(3_004, "two\n"));
         assert_eq!(texts(&window), ["one", "3.0 kB are not shown here", "two"]);

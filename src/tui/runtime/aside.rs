@@ -16,7 +16,7 @@ use super::{Runtime, reading};
 use crate::{
     domain::{ids::JobId, name::AgentName},
     sys::{process::own_program, random},
-    tui::{model::job::Look, msg::Msg, terminal},
+    tui::{model::job::DisplayOptions, msg::Msg, terminal},
 };
 
 /// The exit status of `agent shell` if the shell's own status is unknown.
@@ -31,7 +31,7 @@ where
 {
     fn leave(&mut self) {
         self.events = None;
-        terminal::give_back();
+        terminal::restore();
     }
 
     fn come_back(&mut self) -> io::Result<()> {
@@ -98,7 +98,12 @@ where
     }
 
     /// Shows the output of a task in the pager, with the same control sequences removed as on the screen.
-    pub(super) async fn page(&mut self, job: JobId, agent: AgentName, look: Look) -> io::Result<()> {
+    pub(super) async fn page(
+        &mut self,
+        job: JobId,
+        agent: AgentName,
+        look: DisplayOptions,
+    ) -> io::Result<()> {
         let Some(client) = self.client.clone() else {
             return Box::pin(self.put(Msg::Failed("the master does not answer".to_owned()))).await;
         };

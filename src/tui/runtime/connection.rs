@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// The delays before reconnecting, one for each failed attempt. The last one repeats.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
+const RECONNECT_DELAYS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 /// The interval at which the master is asked for its status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long to wait for the status before the master counts as disconnected.
-const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// An update for the runtime, from the connection or from a call.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
             },
             Err(error) => error.to_string(),
         };
-        let pause = PAUSES[tries.min(PAUSES.len() - 1)];
+        let pause = RECONNECT_DELAYS[tries.min(RECONNECT_DELAYS.len() - 1)];
         tries += 1;
         let retry_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         if news.send(News::Down { reason, retry_ms }).await.is_err() {
@@ -80,7 +81,7 @@ pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
 }
 
 async fn status(client: &ControlClient) -> Result<MasterStatus, CallError> {
-    let Ok(answer) = tokio::time::timeout(ANSWER_WITHIN, client.status()).await else {
+    let Ok(answer) = tokio::time::timeout(STATUS_TIMEOUT, client.status()).await else {
         return Err(CallError::Disconnected(": it does not answer".to_owned()));
     };
     let status = answer?;

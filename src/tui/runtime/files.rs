@@ -11,7 +11,7 @@ use std::{
 use crate::sys::paths::{make_private, write_private};
 
 /// The number of commands in the file above which it is shortened.
-const KEPT: usize = 2_000;
+const MAX_STORED_COMMANDS: usize = 2_000;
 
 /// The stored files of one master.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl Files {
         let past: Vec<String> = read("history")
             .map(|text| text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
             .unwrap_or_default();
-        if past.len() > KEPT {
-            let lines: Vec<String> = past[past.len() - KEPT / 2..]
+        if past.len() > MAX_STORED_COMMANDS {
+            let lines: Vec<String> = past[past.len() - MAX_STORED_COMMANDS / 2..]
                 .iter()
                 .filter_map(|command| serde_json::to_string(command).ok())
                 .collect();

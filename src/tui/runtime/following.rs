@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The distance from the end, in bytes, from which on a live view skips output.
-const MOST_BEHIND: u64 = 1024 * 1024;
+const MAX_BYTES_BEHIND: u64 = 1024 * 1024;
 
 /// Sends the tasks and groups of a job whenever they change.
 pub(super) async fn watch(client: ControlClient, id: JobId, masks: Masks, news: Sender) {
@@ -56,7 +56,7 @@ pub(super) async fn follow(
         from_offset,
         follow: true,
         // The full view skips nothing.
-        most_behind: (!matches!(key.what, Followed::Full(_))).then_some(MOST_BEHIND),
+        most_behind: (!matches!(key.what, Followed::Full(_))).then_some(MAX_BYTES_BEHIND),
         ..FollowJob::new(JobReference::Id(key.job))
     };
     let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));

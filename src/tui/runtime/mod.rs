@@ -39,15 +39,15 @@ use crate::{
 };
 
 /// The maximum number of queued updates. Senders wait when the queue is full.
-const INBOX: usize = 256;
+const MAX_QUEUED_UPDATES: usize = 256;
 /// The minimum time between frames after a key.
-const KEY_FRAME: Duration = Duration::from_millis(16);
+const KEY_FRAME_INTERVAL: Duration = Duration::from_millis(16);
 /// The minimum time between frames after other updates. Terminals drop or delay output that comes faster.
-const NEWS_FRAME: Duration = Duration::from_millis(50);
+const UPDATE_FRAME_INTERVAL: Duration = Duration::from_millis(50);
 /// The maximum time for processing updates before keys are read again.
-const TURN: Duration = Duration::from_millis(4);
+const MAX_UPDATE_TIME: Duration = Duration::from_millis(4);
 /// The maximum number of events that are read at once.
-const BURST: usize = 4_096;
+const MAX_EVENTS_PER_READ: usize = 4_096;
 
 /// The options with which the control center starts.
 #[derive(Debug)]
@@ -92,8 +92,8 @@ pub async fn run(options: Options) -> io::Result<Vec<String>> {
 }
 
 async fn run_here(options: Options) -> io::Result<Vec<String>> {
-    terminal::give_back_on_panic();
-    let (news, inbox) = mpsc::channel(INBOX);
+    terminal::restore_on_panic();
+    let (news, inbox) = mpsc::channel(MAX_QUEUED_UPDATES);
     let is_over = Arc::new(AtomicBool::new(false));
     end_on_signals(news.clone(), Arc::clone(&is_over))?;
     let mouse = options.settings.mouse;
@@ -104,14 +104,14 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
     let connection = tokio::task::spawn_local(connection::keep(options.master, news.clone()));
     let console = Console {
         open: Box::new(EventStream::new),
-        screen: Screen::of_terminal(),
+        screen: Screen::from_stdout(),
         size: Screen::size,
         mouse,
     };
     let result = Box::pin(drive(model, console, news, inbox, options.state)).await;
     is_over.store(true, Ordering::Relaxed);
     connection.abort();
-    terminal::give_back();
+    terminal::restore();
     result
 }
 
@@ -166,7 +166,7 @@ struct Runtime<E, W: Write> {
 }
 
 /// The reason why the loop woke up.
-enum Woken {
+enum Wakeup {
     Keys(Vec<Event>),
     News(Option<News>),
     Frame,
@@ -198,22 +198,22 @@ where
             let woken = tokio::select! {
                 biased;
                 events = burst(events) => match events {
-                    Some(events) => Woken::Keys(events),
-                    None => Woken::TerminalGone,
+                    Some(events) => Wakeup::Keys(events),
+                    None => Wakeup::TerminalGone,
                 },
-                () = at(due) => Woken::Frame,
-                news = self.inbox.recv() => Woken::News(news),
-                _ = second.tick() => Woken::Second,
+                () = at(due) => Wakeup::Frame,
+                news = self.inbox.recv() => Wakeup::News(news),
+                _ = second.tick() => Wakeup::Second,
             };
             match woken {
-                Woken::Keys(events) => self.take_events(events).await?,
-                Woken::News(Some(news)) => self.take_news(news).await?,
-                Woken::Second => {
+                Wakeup::Keys(events) => self.take_events(events).await?,
+                Wakeup::News(Some(news)) => self.take_news(news).await?,
+                Wakeup::Second => {
                     self.put(Msg::Tick).await?;
-                    self.due_after(NEWS_FRAME);
+                    self.due_after(UPDATE_FRAME_INTERVAL);
                 }
-                Woken::Frame => {}
-                Woken::News(None) | Woken::TerminalGone => return Ok(()),
+                Wakeup::Frame => {}
+                Wakeup::News(None) | Wakeup::TerminalGone => return Ok(()),
             }
             if self.due.is_some_and(|due| due <= Instant::now()) && self.model.quits.is_none() {
                 self.draw().await?;
@@ -276,12 +276,12 @@ where
                 return Ok(());
             }
         }
-        self.due_after(KEY_FRAME);
+        self.due_after(KEY_FRAME_INTERVAL);
         Ok(())
     }
 
     async fn take_news(&mut self, first: News) -> io::Result<()> {
-        let until = Instant::now() + TURN;
+        let until = Instant::now() + MAX_UPDATE_TIME;
         let mut next = Some(first);
         while let Some(news) = next {
             match news {
@@ -302,7 +302,7 @@ where
             }
             next = self.inbox.try_recv().ok();
         }
-        self.due_after(NEWS_FRAME);
+        self.due_after(UPDATE_FRAME_INTERVAL);
         Ok(())
     }
 
@@ -343,7 +343,7 @@ async fn at(due: Option<Instant>) {
 async fn burst(events: &mut (impl Stream<Item = io::Result<Event>> + Unpin)) -> Option<Vec<Event>> {
     let mut found = Vec::new();
     std::future::poll_fn(|context| {
-        while found.len() < BURST {
+        while found.len() < MAX_EVENTS_PER_READ {
             match Pin::new(&mut *events).poll_next(context) {
                 Poll::Ready(Some(Ok(event))) => found.push(event),
                 Poll::Ready(Some(Err(_)) | None) if found.is_empty() => return Poll::Ready(None),
@@ -372,7 +372,7 @@ fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Res
             std::thread::sleep(GRACE);
             // The caller may have to clean up after the screen. Only a hanging program is ended here.
             if !is_over.load(Ordering::Relaxed) {
-                terminal::give_back();
+                terminal::restore();
                 std::process::exit(128 + signal);
             }
         }

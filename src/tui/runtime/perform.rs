@@ -45,13 +45,13 @@ use crate::{
 };
 
 /// The maximum number of recent jobs of an agent.
-const RECENT: u32 = 10;
+const MAX_RECENT_JOBS: u32 = 10;
 /// The lifetime of a join token that the screen creates.
-const JOIN_WITHIN: Duration = Duration::from_hours(1);
+const JOIN_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 /// How long the tasks of a stopped agent may continue, in milliseconds.
 const STOP_GRACE_MS: u32 = 5_000;
 /// The maximum number of bytes of a copied output.
-const COPIED: usize = 1024 * 1024;
+const MAX_COPIED_BYTES: usize = 1024 * 1024;
 
 pub(super) type Sender = mpsc::Sender<News>;
 
@@ -69,7 +69,7 @@ where
     pub(super) fn call(&mut self, cmd: Cmd) {
         let news = self.news.clone();
         let Some(client) = self.client.clone() else {
-            if let Some(msg) = undone(cmd) {
+            if let Some(msg) = disconnected_message(cmd) {
                 // If the queue is full, the message is dropped: the screen shows that the master is away.
                 let _ = news.try_send(News::Told(msg));
             }
@@ -102,7 +102,7 @@ where
 
 /// Returns the message for a command that is impossible while the master is away. Watching and following need
 /// none: they are requested again on reconnection.
-fn undone(cmd: Cmd) -> Option<Msg> {
+fn disconnected_message(cmd: Cmd) -> Option<Msg> {
     let away = "the master is away";
     match cmd {
         Cmd::Watch(..) | Cmd::Follow { .. } | Cmd::Recent(_) => None,
@@ -131,7 +131,8 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
         }
         Cmd::FindJob(number) => Some(or_failed("cannot open the job", find(client, number).await)),
         Cmd::Recent(name) => {
-            let request = ListJobs { limit: Some(RECENT), agent: Some(name.clone()), ..ListJobs::default() };
+            let request =
+                ListJobs { limit: Some(MAX_RECENT_JOBS), agent: Some(name.clone()), ..ListJobs::default() };
             let jobs = client.jobs(request).await.map(|jobs| Msg::Recent(name.to_string(), jobs));
             Some(or_failed("cannot read the agent's jobs", jobs))
         }
@@ -231,7 +232,7 @@ async fn copy_output(client: &ControlClient, job: JobId, agent: &AgentName) -> M
     let read = reading::lines(client, job, agent, 0, async |line| {
         text.push_str(&line.text);
         text.push('\n');
-        text.len() < COPIED
+        text.len() < MAX_COPIED_BYTES
     });
     match read.await {
         Ok(()) => Msg::Copied(text, format!("the output of {agent}")),
@@ -362,7 +363,7 @@ async fn accept(client: &ControlClient, name: AgentName, proposed: Proposal) -> 
 }
 
 async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
-    let ttl_ms = u64::try_from(JOIN_WITHIN.as_millis()).unwrap_or(u64::MAX);
+    let ttl_ms = u64::try_from(JOIN_TOKEN_LIFETIME.as_millis()).unwrap_or(u64::MAX);
     let made = client.create_token(CreateToken { ttl_ms, uses: 1, terms: Terms::default() }).await?;
     let address = made.address_guess.unwrap_or_else(|| format!("MASTER:{}", made.port));
     Ok(vec![

@@ -10,13 +10,13 @@ use crate::{
     tui::output::{
         line::Line,
         maker::LineMakers,
-        window::{FULL, Window},
+        window::{FULL_VIEW_CAPACITY, Window},
     },
     wire::{client::ControlClient, status::CallError},
 };
 
 /// The number of bytes that a backward search reads at once.
-const PIECE: u64 = 1024 * 1024;
+const SEARCH_CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Creates a request for the stored output of one task.
 fn request(job: JobId, agent: &AgentName, from: u64, until: Option<u64>) -> FollowJob {
@@ -98,7 +98,7 @@ pub(super) async fn window(
     from: u64,
     until: u64,
 ) -> Result<Window, CallError> {
-    let mut window = Window::new(FULL, from);
+    let mut window = Window::new(FULL_VIEW_CAPACITY, from);
     pieces(client, job, agent, from, Some(until), async |piece| {
         match piece {
             Piece::Printed(frame) => window.feed(frame),
@@ -134,7 +134,7 @@ pub(super) async fn search(
     }
     let mut until = from;
     while until > 0 {
-        let begin = until.saturating_sub(PIECE);
+        let begin = until.saturating_sub(SEARCH_CHUNK_BYTES);
         let window = window(client, job, agent, begin, until).await?;
         let found = window.lines(0, usize::MAX).filter(|line| has(line)).map(|line| line.offset).last();
         if found.is_some() {

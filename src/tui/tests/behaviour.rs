@@ -35,7 +35,7 @@ fn typing_reboot_and_enter_into_the_fleet_starts_nothing() {
 }
 
 #[test]
-fn a_command_runs_on_who_was_shown_and_the_focus_stays_in_the_emptied_line() {
+fn a_command_runs_on_the_shown_agents_and_the_focus_stays_in_the_empty_line() {
     let mut world = World::with_agents((120, 40), 5);
     world.press("space space i");
     assert!(world.says("Command → 2 agents  web-[1-2]"));
@@ -64,7 +64,7 @@ fn without_picks_it_is_the_agent_under_the_cursor_frozen_when_the_line_was_enter
 }
 
 #[test]
-fn more_agents_than_ten_are_asked_about_and_what_was_typed_ahead_answers_nothing() {
+fn more_than_ten_agents_require_a_confirmation_and_ignore_keys_typed_ahead() {
     let mut world = World::with_agents((120, 40), 14);
     world.press("a i");
     world.write("uptime");
@@ -318,7 +318,7 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
 }
 
 #[test]
-fn masks_are_asked_for_anew_also_when_the_job_is_over() {
+fn changing_masks_watches_again_even_after_the_end_of_the_job() {
     let mut world = sketch((120, 40));
     let open = world.model.open.as_mut().unwrap();
     (open.is_over, open.job.ended_ms) = (true, Some(1));
@@ -329,7 +329,7 @@ fn masks_are_asked_for_anew_also_when_the_job_is_over() {
 }
 
 #[test]
-fn a_job_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
+fn a_job_without_known_agents_is_not_loaded() {
     let mut world = sketch((120, 40));
     world.press("1 a");
     let picked = world.model.recipients().agents.len();
@@ -344,7 +344,7 @@ fn a_job_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
 }
 
 #[test]
-fn a_job_that_was_wanted_and_comes_late_takes_the_keys_from_nobody() {
+fn a_requested_job_that_arrives_late_does_not_take_the_focus() {
     let mut world = World::with_agents((120, 40), 2);
     world.model.wanted_job = Some(7);
     world.press("i");
@@ -465,7 +465,7 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_job() {
 }
 
 #[test]
-fn a_waiting_key_is_let_in_with_what_was_shown_of_it() {
+fn a_pending_key_is_approved_with_the_shown_proposal() {
     let mut world = sketch((120, 40));
     world.press("1 g Enter");
     assert!(world.says("proposes") && world.says("role=web"), "{}", world.screen());
@@ -482,7 +482,7 @@ fn a_waiting_key_is_let_in_with_what_was_shown_of_it() {
 }
 
 #[test]
-fn what_an_agent_proposes_is_accepted_after_a_question() {
+fn a_proposal_is_accepted_after_a_confirmation() {
     let mut world = sketch((120, 40));
     world.press("1 g j j Enter A");
     assert!(world.says("Accept the proposal of web-7: rack=3?"), "{}", world.screen());

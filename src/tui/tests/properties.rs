@@ -19,7 +19,7 @@ use crate::{
             job::{FollowKey, Followed},
         },
         msg::Msg,
-        output::window::{PANE, Window},
+        output::window::{PANE_CAPACITY, Window},
     },
 };
 
@@ -54,7 +54,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn whatever_is_pressed_and_whatever_comes_nothing_breaks_or_runs_without_its_enter(
+    fn no_event_panics_or_starts_a_command_without_its_enter(
         happenings in proptest::collection::vec((happening(), 0u16..220, 0u16..70, 0u64..2_000), 1..60),
     ) {
         let mut world = sketch((120, 40));
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_printed_the_screen_holds_no_more_than_its_windows(
+    fn memory_is_bounded_for_any_output(
         pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2_000), 1..24),
     ) {
         let mut world = sketch((200, 60));
@@ -97,7 +97,7 @@ proptest! {
         }
         let open = world.model.open.as_ref().unwrap();
         let held: usize = open.windows.values().map(Window::size).sum();
-        prop_assert!(held <= open.windows.len() * PANE.bytes);
+        prop_assert!(held <= open.windows.len() * PANE_CAPACITY.bytes);
         prop_assert!(world.screen().chars().all(|sign| !sign.is_control() || sign == '\n'));
     }
 }

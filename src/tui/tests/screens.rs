@@ -11,7 +11,7 @@ use crate::{
     },
     tui::{
         msg::Msg,
-        settings::{Depth, Settings},
+        settings::{ColorDepth, Settings},
     },
 };
 
@@ -168,7 +168,7 @@ fn ten_thousand_agents() {
 
 #[test]
 fn without_colour_and_in_ascii() {
-    let settings = Settings { ascii: true, depth: Depth::None, ..Settings::default() };
+    let settings = Settings { ascii: true, depth: ColorDepth::None, ..Settings::default() };
     at_every_size("ascii", |size| {
         let mut world = sketch_with(size, settings.clone());
         world.press("2");

@@ -216,7 +216,7 @@ fn next_view(model: &mut Model) {
     open.output = None;
     let at = View::ALL.iter().position(|view| *view == open.view).unwrap_or(0);
     open.view = View::ALL[(at + 1) % View::ALL.len()];
-    open.give_places();
+    open.assign_panes();
     if open.view == View::Grid && !shows_both {
         let current = open.rows.current().map(|row| row.example);
         open.pane = current.and_then(|task| open.places.iter().position(|place| *place == task)).unwrap_or(0);
@@ -358,7 +358,7 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
     if let Some(task) = open.current_task() {
         let end = open.job.task(task).map_or(0, |task| task.end_offset);
-        open.output = Some(Output::new(task, loading::tail_of(end)));
+        open.output = Some(Output::new(task, loading::tail_offset(end)));
     }
 }
 
@@ -375,7 +375,7 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
         return model.complain(format!("{}. Nothing was sent", starting::no_answer(model)));
     }
     if count > model.settings.confirm_over {
-        let expects = questions::expected(&names);
+        let expects = questions::confirmation_text(&names);
         let text = format!("Cancel {count} tasks of job {number}?");
         return questions::ask(model, text, expects, Asked::Cancel(id, indices));
     }
@@ -384,7 +384,7 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
 }
 
 fn ask_about_key(model: &mut Model, approves: bool) {
-    let Some(agent) = model.subject() else { return };
+    let Some(agent) = model.inspected_agent() else { return };
     let (name, digits) = (agent.name.clone(), agent.fingerprint);
     let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits) };
     let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
@@ -431,7 +431,7 @@ pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
 fn ask_about_agents(model: &mut Model, stops: bool) {
     let recipients = model.recipients();
     let names: Vec<AgentName> = recipients.agents.iter().map(|(name, _)| name.clone()).collect();
-    let expects = questions::expected(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
+    let expects = questions::confirmation_text(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
     let noun = if names.len() == 1 { names[0].to_string() } else { format!("{} agents", names.len()) };
     let (text, asked) = if stops {
         (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))

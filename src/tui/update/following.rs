@@ -9,9 +9,9 @@ use super::{
             job::{FollowKey, Followed, JobScreen, View},
         },
         msg::Cmd,
-        output::window::{PANE, Window},
+        output::window::{PANE_CAPACITY, Window},
     },
-    loading::tail_of,
+    loading::tail_offset,
 };
 
 /// Returns the outputs of the open job that the screen needs now.
@@ -52,7 +52,8 @@ fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     match what {
         Followed::Pane(task) => {
             let end = open.job.task(task).map_or(0, |task| task.end_offset);
-            let window = open.windows.entry(task).or_insert_with(|| Window::new(PANE, tail_of(end)));
+            let window =
+                open.windows.entry(task).or_insert_with(|| Window::new(PANE_CAPACITY, tail_offset(end)));
             (window.next(), Vec::new())
         }
         Followed::Full(_) => (open.output.as_ref().map_or(0, |output| output.window.next()), Vec::new()),

@@ -19,11 +19,11 @@ use crate::domain::{
 };
 
 /// The number of bytes before the end of the output at which a pane begins.
-const TAIL: u64 = 128 * 1024;
+const TAIL_BYTES: u64 = 128 * 1024;
 
 /// Returns the offset at which a pane begins that shows the end of an output.
-pub(super) fn tail_of(end: u64) -> u64 {
-    if end > 2 * TAIL { end - TAIL } else { 0 }
+pub(super) fn tail_offset(end: u64) -> u64 {
+    if end > 2 * TAIL_BYTES { end - TAIL_BYTES } else { 0 }
 }
 
 /// Opens a job by its number. Looks it up first if it is not known.

@@ -13,13 +13,13 @@ use super::{
 };
 
 /// The number of bytes of earlier output that are read at once.
-const PAGE: u64 = 64 * 1024;
+const EARLIER_OUTPUT_BYTES: u64 = 64 * 1024;
 /// The number of columns of a step to the left or right.
-const SIDEWAYS: usize = 16;
+const HORIZONTAL_STEP: usize = 16;
 /// The maximum horizontal scroll position. Lines are split into pieces that are not much longer.
-const MOST_LEFT: usize = 64 * 1024;
+const MAX_HORIZONTAL_SCROLL: usize = 64 * 1024;
 /// The number of lines that one turn of the wheel scrolls.
-const WHEEL: isize = 3;
+const LINES_PER_WHEEL_STEP: isize = 3;
 
 /// Returns how many rows an action moves; `isize::MIN` and `isize::MAX` for the ends.
 fn distance(action: Action, page: usize) -> isize {
@@ -69,9 +69,12 @@ fn go_in_job(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     let Some(open) = &mut model.open else { return };
     let by = distance(action, page);
     if !open.shows_grid() && matches!(action, Action::Left | Action::Right) {
-        let left =
-            if action == Action::Left { open.left.saturating_sub(SIDEWAYS) } else { open.left + SIDEWAYS };
-        open.left = left.min(MOST_LEFT);
+        let left = if action == Action::Left {
+            open.left.saturating_sub(HORIZONTAL_STEP)
+        } else {
+            open.left + HORIZONTAL_STEP
+        };
+        open.left = left.min(MAX_HORIZONTAL_SCROLL);
         return;
     }
     if let Some(output) = &mut open.output {
@@ -131,7 +134,13 @@ fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let task = output.task;
     let Some(agent) = open.job.task(task).map(|task| task.agent.clone()) else { return };
     output.is_loading = true;
-    cmds.push(Cmd::ReadEarlier { job, task, agent, from: from.saturating_sub(PAGE), until: from });
+    cmds.push(Cmd::ReadEarlier {
+        job,
+        task,
+        agent,
+        from: from.saturating_sub(EARLIER_OUTPUT_BYTES),
+        until: from,
+    });
 }
 
 /// Scrolls the output, stream, preview or grid of the job, whichever pane has the focus.
@@ -185,7 +194,7 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
         && output.task != task
     {
         let end = open.job.task(task).map_or(0, |task| task.end_offset);
-        open.output = Some(Output::new(task, super::loading::tail_of(end)));
+        open.output = Some(Output::new(task, super::loading::tail_offset(end)));
     }
 }
 
@@ -293,7 +302,7 @@ pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
         return model.say(text);
     };
     // The window is read again around the found line.
-    let mut anew = Output::new(task, offset.saturating_sub(PAGE));
+    let mut anew = Output::new(task, offset.saturating_sub(EARLIER_OUTPUT_BYTES));
     anew.found = Some(offset);
     anew.follows = false;
     open.output = Some(anew);
@@ -337,7 +346,7 @@ pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
 
 /// Scrolls the pane under the mouse.
 pub(super) fn wheel(model: &mut Model, x: u16, y: u16, up: bool, cmds: &mut Vec<Cmd>) {
-    let by = if up { -WHEEL } else { WHEEL };
+    let by = if up { -LINES_PER_WHEEL_STEP } else { LINES_PER_WHEEL_STEP };
     let action = if up { Action::Up } else { Action::Down };
     if !model.overlays.is_empty() {
         return go(model, action, cmds);

@@ -4,7 +4,7 @@ use super::{
     super::{
         model::{
             Connection, Focus, Model, Overlay,
-            command::HISTORY,
+            command::MAX_HISTORY,
             job::{FollowKey, Followed, JobScreen},
         },
         msg::{Cmd, Msg},
@@ -24,7 +24,7 @@ use crate::domain::{
 };
 
 /// The maximum number of jobs in the history.
-const JOBS: usize = 1_000;
+const MAX_JOBS: usize = 1_000;
 /// The duration of a job, in milliseconds, from which on the bell rings at its end.
 const BELL_AFTER_MS: u64 = 10_000;
 
@@ -95,7 +95,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         }
         Msg::Recent(name, jobs) => model.recent = (name, jobs),
         Msg::Past(past) => {
-            let from = past.len().saturating_sub(HISTORY);
+            let from = past.len().saturating_sub(MAX_HISTORY);
             model.command.history = past[from..].to_vec();
         }
         Msg::Edited(text) => model.command.replace(text.trim_end_matches('\n')),
@@ -136,7 +136,7 @@ fn take_agents(
     for agent in agents {
         model.fleet.put(agent);
     }
-    say_offline(model, was_offline);
+    notify_offline(model, was_offline);
     for name in gone {
         model.fleet.remove(name);
     }
@@ -146,7 +146,7 @@ fn take_agents(
             let new = keys.len() - known;
             model.say(format!("{new} new {} for approval", if new == 1 { "key waits" } else { "keys wait" }));
         }
-        model.fleet.put_waiting(keys);
+        model.fleet.set_pending_keys(keys);
     }
 }
 
@@ -164,7 +164,7 @@ fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (u64, u64)
 }
 
 /// Shows the number of offline agents when it grows, in a single message.
-fn say_offline(model: &mut Model, before: usize) {
+fn notify_offline(model: &mut Model, before: usize) {
     const END: &str = "offline; e in the fleet goes to each";
     let now = model.fleet.counts().of(AgentState::Offline);
     if !model.fleet.is_complete || now <= before {
@@ -234,7 +234,7 @@ fn take_jobs(model: &mut Model, jobs: Vec<Job>, cmds: &mut Vec<Cmd>) {
             cmds.push(Cmd::Bell);
         }
     }
-    while model.jobs.len() > JOBS {
+    while model.jobs.len() > MAX_JOBS {
         model.jobs.pop_first();
     }
     // 0 stands for the newest job.
@@ -299,7 +299,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
     open.job.ended_ms = ended_ms.or(open.job.ended_ms);
     open.is_over = open.job.ended_ms.is_some();
     open.rows.update(&open.job, &open.groups, now.monotonic, now.unix_ms);
-    open.give_places();
+    open.assign_panes();
     let number = open.job.number;
     if open.is_over {
         model.watching = Some(id);
@@ -318,7 +318,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
             cmds.push(Cmd::Bell);
         }
     }
-    say_proof(model, number, &proofs);
+    report_kill_result(model, number, &proofs);
     if super::act::is_held(model) && !was_held {
         cmds.push(Cmd::Bell);
     }
@@ -343,7 +343,7 @@ fn forget_jobs(model: &mut Model, deleted: &[JobId]) {
 }
 
 /// Shows the result of a kill: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
-fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
+fn report_kill_result(model: &mut Model, number: u64, tasks: &[Task]) {
     use crate::domain::outcome::Ending;
     let (mut ended, mut left, mut left_count, mut unstarted) = (0u64, Vec::new(), 0, 0);
     for task in tasks {

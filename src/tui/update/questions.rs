@@ -16,17 +16,17 @@ use super::{
 use crate::domain::code::KeyMark;
 
 /// Keys within this time were typed before the question could be read.
-const READING: Duration = Duration::from_millis(300);
+const MIN_READING_TIME: Duration = Duration::from_millis(300);
 
 /// Shows a question, and remembers what to do with the answer.
 pub(super) fn ask(model: &mut Model, text: String, expects: String, asked: Asked) {
-    let from = model.now.monotonic + READING;
+    let from = model.now.monotonic + MIN_READING_TIME;
     let question = Question { text, expects, typed: String::new(), asked, from };
     model.overlays.push(Overlay::Question(question));
 }
 
 /// Returns the text that confirms an action on these agents.
-pub(super) fn expected(names: &[&str]) -> String {
+pub(super) fn confirmation_text(names: &[&str]) -> String {
     match names {
         [name] => (*name).to_owned(),
         names => names.len().to_string(),

@@ -41,7 +41,7 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let text = model.command.value();
     let question = reason_to_ask(model, &text, &recipients);
     let names: Vec<&str> = recipients.agents.iter().map(|(name, _)| name.as_str()).collect();
-    let expects = questions::expected(&names);
+    let expects = questions::confirmation_text(&names);
     model.asked_job = Some((text, recipients));
     match question {
         Some(reason) => questions::ask(model, reason, expects, Asked::Run),
@@ -112,7 +112,7 @@ pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
 }
 
 /// Restores the text of a job that was not started to the command line.
-fn take_back(model: &mut Model, id: JobId) -> Option<Starting> {
+fn restore_line(model: &mut Model, id: JobId) -> Option<Starting> {
     let starting = model.starting.take_if(|starting| starting.id == id)?;
     model.command.replace(&starting.text);
     Some(starting)
@@ -120,7 +120,7 @@ fn take_back(model: &mut Model, id: JobId) -> Option<Starting> {
 
 /// Handles a job that was not started.
 pub(super) fn not_started(model: &mut Model, id: JobId, reason: &str) {
-    if take_back(model, id).is_some() {
+    if restore_line(model, id).is_some() {
         model.complain(format!("nothing was started: {reason}"));
     }
 }
@@ -128,7 +128,7 @@ pub(super) fn not_started(model: &mut Model, id: JobId, reason: &str) {
 /// Handles a start that was refused because agents have changed: removes them from the picks, so that Enter
 /// runs the command on the others.
 pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
-    let Some(starting) = take_back(model, id) else { return };
+    let Some(starting) = restore_line(model, id) else { return };
     let left: Vec<AgentName> = starting
         .recipients
         .agents

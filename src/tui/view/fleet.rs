@@ -1,7 +1,7 @@
 //! Draws the fleet table.
 
 use super::{
-    job::scrolled,
+    job::first_visible,
     paint::{Painter, Piece, piece},
 };
 use crate::{
@@ -35,7 +35,7 @@ enum Column {
 }
 
 /// The columns by importance. If space is short, the last ones are dropped first.
-const WORTH: [Column; 10] = [
+const BY_IMPORTANCE: [Column; 10] = [
     Column::Name,
     Column::State,
     Column::LastJob,
@@ -49,7 +49,7 @@ const WORTH: [Column; 10] = [
 ];
 
 /// The columns in the order in which they are shown.
-const ORDER: [Column; 10] = [
+const BY_POSITION: [Column; 10] = [
     Column::Name,
     Column::State,
     Column::Link,
@@ -161,7 +161,7 @@ fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> 
     let labels = shown().map(|agent| width(&Column::Labels.cell(agent, 0).0)).max().unwrap_or(0).clamp(6, 32);
     let mut left = room;
     let mut chosen = Vec::new();
-    for column in WORTH {
+    for column in BY_IMPORTANCE {
         let wide = column.width(names, labels) + 2;
         let has_labels = column != Column::Labels || shown().any(|agent| !agent.labels.is_empty());
         if wide <= left + 2 && has_labels {
@@ -169,7 +169,7 @@ fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> 
             chosen.push(column);
         }
     }
-    let ordered = ORDER.into_iter().filter(|column| chosen.contains(column));
+    let ordered = BY_POSITION.into_iter().filter(|column| chosen.contains(column));
     let mut columns: Vec<(Column, usize)> =
         ordered.map(|column| (column, column.width(names, labels))).collect();
     // The last column gets the remaining width.
@@ -235,7 +235,7 @@ fn room(wide: usize, x: u16, area: Area) -> u16 {
 
 /// Returns the index of the first visible row, so that the cursor is visible.
 pub(super) fn top_of(model: &Model, rows: usize) -> usize {
-    scrolled(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
+    first_visible(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
 }
 
 fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool, below: usize) {

@@ -19,16 +19,16 @@ use crate::{
         model::{
             Area, Focus, Layout, Model,
             job::{JobScreen, View},
-            rows::{Need, Row, counts, parting_words},
+            rows::{Need, Row, counts, divergence_text},
         },
         theme::{Tone, tone_of_glyph},
     },
 };
 
 /// The width in columns below which the command gets a row of its own.
-const WIDE: u16 = 80;
+const MIN_WIDTH_FOR_COMMAND: u16 = 80;
 /// The width of the screen in columns from which on rows and grid are shown together.
-const BOTH: u16 = 180;
+const MIN_WIDTH_FOR_GRID: u16 = 180;
 
 /// Draws the job below its rule.
 pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
@@ -39,7 +39,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
     }
     title(painter, model, open, area, is_focused);
     let mut body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    if area.width < WIDE && body.height > 6 {
+    if area.width < MIN_WIDTH_FOR_COMMAND && body.height > 6 {
         let command = format!("$ {}", first_line(open));
         painter.text(body.x + 1, body.y, body.width.saturating_sub(2), &command, Tone::Dim);
         body = Area { y: body.y + 1, height: body.height - 1, ..body };
@@ -67,7 +67,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         painter.text(body.x + 1, body.y, body.width, "loading the job …", Tone::Dim);
         return;
     }
-    let together = layout.size.0 >= BOTH && open.view != View::Stream;
+    let together = layout.size.0 >= MIN_WIDTH_FOR_GRID && open.view != View::Stream;
     match open.view {
         View::Stream => panes::stream(painter, model, open, body, layout),
         _ if together && body.height >= 16 => {
@@ -137,7 +137,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
             rest.push(piece(format!("  /{}", strip_control(&open.search)), Tone::Waiting));
         }
     }
-    if area.width >= WIDE {
+    if area.width >= MIN_WIDTH_FOR_COMMAND {
         let used = painter.width_of(&left) + painter.width_of(&rest) + 14;
         let room = usize::from(area.width.saturating_sub(used));
         let command = crate::domain::text::clipped(&first_line(open), room.min(60), painter.theme.mark());
@@ -174,7 +174,7 @@ fn rows(
         painter.text(area.x + 1, area.y, area.width, "nothing has been printed yet", Tone::Dim);
         return;
     }
-    let top = scrolled(open.rows.top, open.rows.cursor(), area.rows(), all.len());
+    let top = first_visible(open.rows.top, open.rows.cursor(), area.rows(), all.len());
     layout.rows_top = top;
     let visible = &all[top..(top + area.rows()).min(all.len())];
     let names: Vec<String> = visible.iter().map(|row| names(open, row)).collect();
@@ -222,7 +222,7 @@ fn rows(
 }
 
 /// Returns the first row to draw so that the cursor is visible.
-pub(super) fn scrolled(top: usize, cursor: usize, room: usize, count: usize) -> usize {
+pub(super) fn first_visible(top: usize, cursor: usize, room: usize, count: usize) -> usize {
     let top = top.min(count.saturating_sub(room));
     if cursor < top {
         cursor
@@ -264,7 +264,7 @@ pub(super) fn preview_title(model: &Model, open: &JobScreen, row: &Row) -> Vec<P
         }
         (_, Some(parting)) if row.lines > 1 => {
             let count = open.largest().map_or(0, |(_, count)| count);
-            title.push(piece(format!("  {} ({count})", parting_words(parting)), Tone::Waiting));
+            title.push(piece(format!("  {} ({count})", divergence_text(parting)), Tone::Waiting));
         }
         (Some(outcome), _) => title.push(piece(format!("  {outcome}"), Tone::Plain)),
         (None, _) => title.push(piece(format!("  {}", state(model, row)), Tone::Plain)),

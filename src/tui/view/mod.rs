@@ -17,11 +17,11 @@ use super::{
 };
 
 /// The width in columns from which on the fleet and the job are shown side by side.
-const SIDE_BY_SIDE: u16 = 120;
+const MIN_WIDTH_SIDE_BY_SIDE: u16 = 120;
 /// The width in columns from which on the fleet also shows metrics beside the job.
-const ROOMY: u16 = 180;
+const MIN_WIDTH_WITH_METRICS: u16 = 180;
 /// The width and height below which only one pane is shown.
-const SMALL: (u16, u16) = (60, 15);
+const MIN_SIZE: (u16, u16) = (60, 15);
 
 /// Draws the model into a buffer, and returns the layout.
 #[must_use]
@@ -38,7 +38,7 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     };
     let mut painter = Painter { buffer, theme };
     let row = |y: u16| Area { x: 0, y, width, height: 1 };
-    if width < SMALL.0 || height < SMALL.1 {
+    if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
         small(&mut painter, model, Area { x: 0, y: 0, width, height }, &mut layout);
         return layout;
     }
@@ -110,8 +110,8 @@ fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layo
         }
         return fleet(painter, main, layout);
     }
-    if main.width >= SIDE_BY_SIDE {
-        let wide = if main.width >= ROOMY { 76 } else { 51 };
+    if main.width >= MIN_WIDTH_SIDE_BY_SIDE {
+        let wide = if main.width >= MIN_WIDTH_WITH_METRICS { 76 } else { 51 };
         fleet(painter, Area { width: wide, ..main }, layout);
         for y in main.y..main.y + main.height {
             painter.text(main.x + wide, y, 1, if y == main.y { "┬" } else { "│" }, super::theme::Tone::Dim);

@@ -1,7 +1,7 @@
 //! Draws the layers over the panes: help, details of an agent, the history of jobs, notices.
 
 use super::{
-    job::scrolled,
+    job::first_visible,
     paint::{Painter, Piece, piece},
 };
 use crate::{
@@ -51,7 +51,7 @@ fn below(area: Area) -> Area {
 pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: usize, layout: &mut Layout) {
     painter.rule(area, &[piece("Help", Tone::Strong)], &[piece("j k scroll  q closes", Tone::Dim)], true);
     let mut all: Vec<Vec<Piece>> = Vec::new();
-    let here = under(model);
+    let here = base_context(model);
     let order =
         here.chain().iter().chain(Context::ALL.iter().filter(|context| !here.chain().contains(context)));
     for context in order {
@@ -81,7 +81,7 @@ pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: us
 }
 
 /// Returns the context of the keys below the layers.
-fn under(model: &Model) -> Context {
+fn base_context(model: &Model) -> Context {
     use crate::tui::model::Focus;
     match model.focus {
         Focus::Fleet => Context::Fleet,
@@ -286,14 +286,14 @@ fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
 /// The headings of the cells.
 const HEADING: [&str; 7] = ["JOB", "OUTCOMES", "STARTED", "DURATION", "OPERATOR", "TARGET", "COMMAND"];
 /// The maximum widths of the columns. The last column gets the remaining width.
-const WIDEST: [usize; 7] = [6, 20, 16, 8, 10, 20, usize::MAX];
+const MAX_WIDTHS: [usize; 7] = [6, 20, 16, 8, 10, 20, usize::MAX];
 
 /// Formats jobs as lines of aligned columns, below a heading.
 fn job_lines(jobs: &[&Job], model: &Model, room: usize) -> Vec<Vec<Piece>> {
     let rows: Vec<([String; 7], Tone)> = jobs.iter().map(|job| job_cells(job, model)).collect();
     let wide = |column: usize| {
         let widest = rows.iter().map(|(cells, _)| width(&cells[column])).max().unwrap_or(0);
-        widest.max(HEADING[column].len()).min(WIDEST[column])
+        widest.max(HEADING[column].len()).min(MAX_WIDTHS[column])
     };
     let widths: Vec<usize> = (0..6).map(wide).collect();
     let left = room.saturating_sub(widths.iter().map(|wide| wide + 2).sum());
@@ -347,7 +347,7 @@ pub(super) fn history(
         painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
         return;
     }
-    let top = scrolled(cursor.saturating_sub(body.rows() / 2), cursor, body.rows(), rows.len());
+    let top = first_visible(cursor.saturating_sub(body.rows() / 2), cursor, body.rows(), rows.len());
     let visible = &rows[top..(top + body.rows()).min(rows.len())];
     let room = body.width.saturating_sub(2);
     for (y, (at, line)) in (heading.y..).zip(job_lines(visible, model, usize::from(room)).iter().enumerate())

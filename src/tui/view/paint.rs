@@ -115,7 +115,7 @@ impl Painter<'_> {
     pub(super) fn line(&mut self, area: Area, line: &Line, look: LineLook, wraps: bool) -> u16 {
         let (mut x, y, end) = (area.x, area.y, area.x.saturating_add(area.width));
         if look.has_times && line.source != Source::Gap {
-            let time = spoken_time(line.time_ns);
+            let time = format_task_time(line.time_ns);
             self.text(x, y, end.saturating_sub(x), &time, Tone::Dim);
             x = x.saturating_add(11);
         }
@@ -185,7 +185,7 @@ impl Painter<'_> {
 }
 
 /// Formats the time since the start of a task: `0:12.345`.
-fn spoken_time(time_ns: u64) -> String {
+fn format_task_time(time_ns: u64) -> String {
     let ms = time_ns / 1_000_000;
     format!("{:>3}:{:02}.{:03}", ms / 60_000, ms / 1000 % 60, ms % 1000)
 }

@@ -25,9 +25,9 @@ use crate::{
 };
 
 /// The minimum width and height of a pane in the grid.
-const PANE: (u16, u16) = (60, 8);
+const MIN_PANE_SIZE: (u16, u16) = (60, 8);
 /// The maximum number of lines of two compared outputs.
-const COMPARED: usize = 5_000;
+const MAX_COMPARED_LINES: usize = 5_000;
 
 fn line_look(model: &Model, left: usize) -> LineLook {
     LineLook { left, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
@@ -157,7 +157,7 @@ fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area
     let Some((largest, _)) = open.largest() else { return };
     let texts = |task: u32| -> Option<Vec<String>> {
         let window = open.windows.get(&task)?;
-        Some(window.lines(0, COMPARED).map(|line| line.text.clone()).collect())
+        Some(window.lines(0, MAX_COMPARED_LINES).map(|line| line.text.clone()).collect())
     };
     if task == largest {
         painter.text(
@@ -231,10 +231,10 @@ pub(super) fn grid(
     area: Area,
     layout: &mut Layout,
 ) {
-    let columns = (area.width / PANE.0).max(1);
-    let rows = (area.height / PANE.1).max(1);
+    let columns = (area.width / MIN_PANE_SIZE.0).max(1);
+    let rows = (area.height / MIN_PANE_SIZE.1).max(1);
     let shown = usize::from(columns * rows);
-    let first = job::scrolled(
+    let first = job::first_visible(
         open.first_pane / usize::from(columns),
         open.pane / usize::from(columns),
         usize::from(rows),

@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// Interval of the check whether this client is the terminal's foreground job.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Maximum length of a typed line, in bytes.
-const LONGEST: usize = 256;
+const MAX_LINE_BYTES: usize = 256;
 
 /// The action that the user requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum UserAction {
     /// Do nothing.
     Nothing,
     /// Ask the user what ^C is to do.
@@ -51,7 +51,7 @@ enum Interrupt {
 
 /// The state of the dialogue with the user.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct InterruptDialog {
     interrupt: Interrupt,
     /// Whether ^C concerns the job, not only this client.
     owns: bool,
@@ -62,7 +62,7 @@ pub(super) struct Asking {
     typed: Option<mpsc::Receiver<String>>,
 }
 
-impl Asking {
+impl InterruptDialog {
     pub(super) fn new(owns: bool, plain_name: bool, has_person: bool) -> Self {
         let has_person = has_person && io::stdin().is_terminal();
         let typed = (has_person && !plain_name).then(read_lines);
@@ -90,54 +90,54 @@ impl Asking {
     }
 
     /// Records that the cancel request did not reach the master, and has to be sent again after a reconnect.
-    pub(super) fn unheard(&mut self) {
+    pub(super) fn mark_unsent(&mut self) {
         self.interrupt = Interrupt::Unheard;
     }
 
     /// Returns the action to repeat after a reconnect.
-    pub(super) fn owed(&mut self) -> Wish {
+    pub(super) fn owed(&mut self) -> UserAction {
         if self.interrupt != Interrupt::Unheard {
-            return Wish::Nothing;
+            return UserAction::Nothing;
         }
         self.interrupt = Interrupt::Cancelled;
-        Wish::Cancel
+        UserAction::Cancel
     }
 
-    pub(super) fn signalled(&mut self, signal: EndSignal) -> Wish {
+    pub(super) fn signalled(&mut self, signal: EndSignal) -> UserAction {
         if !self.owns || signal == EndSignal::Hangup {
-            return Wish::Detach(exit::INTERRUPTED);
+            return UserAction::Detach(exit::INTERRUPTED);
         }
         let asks = self.has_person && !self.plain_name && signal == EndSignal::Interrupt;
         match self.interrupt {
             Interrupt::No if asks => {
                 self.interrupt = Interrupt::Asked;
-                Wish::Ask
+                UserAction::Ask
             }
             Interrupt::No | Interrupt::Asked => {
                 self.interrupt = Interrupt::Cancelled;
-                Wish::Cancel
+                UserAction::Cancel
             }
-            Interrupt::Unheard | Interrupt::Cancelled => Wish::Detach(exit::INTERRUPTED),
+            Interrupt::Unheard | Interrupt::Cancelled => UserAction::Detach(exit::INTERRUPTED),
         }
     }
 
-    fn heard(&mut self, line: &str) -> Wish {
+    fn heard(&mut self, line: &str) -> UserAction {
         match (self.interrupt, line.trim()) {
-            (Interrupt::Asked, "d") => Wish::Detach(exit::INTERRUPTED),
+            (Interrupt::Asked, "d") => UserAction::Detach(exit::INTERRUPTED),
             (Interrupt::Asked, "c") => {
                 self.interrupt = Interrupt::Cancelled;
-                Wish::Cancel
+                UserAction::Cancel
             }
             (Interrupt::Asked, _) => {
                 self.interrupt = Interrupt::No;
-                Wish::Nothing
+                UserAction::Nothing
             }
-            (Interrupt::No | Interrupt::Unheard | Interrupt::Cancelled, _) => Wish::ShowRunning,
+            (Interrupt::No | Interrupt::Unheard | Interrupt::Cancelled, _) => UserAction::ShowRunning,
         }
     }
 
     /// Returns the next action that the user types. Without a user, it never returns.
-    pub(super) async fn typed(&mut self) -> Wish {
+    pub(super) async fn typed(&mut self) -> UserAction {
         let line = match &mut self.typed {
             Some(typed) => typed.recv().await,
             None => std::future::pending().await,
@@ -146,7 +146,7 @@ impl Asking {
             return self.heard(&line);
         }
         self.typed = None;
-        Wish::Nothing
+        UserAction::Nothing
     }
 }
 
@@ -160,15 +160,15 @@ fn read_lines() -> mpsc::Receiver<String> {
         let mut line = Vec::new();
         loop {
             if tcgetpgrp(&stdin) != Ok(getpgrp()) {
-                std::thread::sleep(LOOK);
+                std::thread::sleep(POLL_INTERVAL);
                 continue;
             }
             let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-            let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::NONE);
+            let timeout = PollTimeout::try_from(POLL_INTERVAL).unwrap_or(PollTimeout::NONE);
             if poll(&mut ready, timeout) != Ok(1) || tcgetpgrp(&stdin) != Ok(getpgrp()) {
                 continue;
             }
-            let mut bytes = [0; LONGEST];
+            let mut bytes = [0; MAX_LINE_BYTES];
             match nix::unistd::read(&stdin, &mut bytes) {
                 Ok(0) | Err(_) => return,
                 Ok(count) => line.extend_from_slice(&bytes[..count]),
@@ -180,7 +180,7 @@ fn read_lines() -> mpsc::Receiver<String> {
                     return;
                 }
             }
-            line.truncate(LONGEST);
+            line.truncate(MAX_LINE_BYTES);
         }
     });
     typed

@@ -15,7 +15,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::asking::{Asking, Wish};
+use super::asking::{InterruptDialog, UserAction};
 use crate::{
     cli::exit,
     sys::shutdown::{EndSignal, EndSignals, is_ignored},
@@ -26,11 +26,11 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A signal, a typed line, or a tick of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Happening {
+pub(super) enum ClientEvent {
     /// A signal was received.
-    Signalled(Wish),
+    Signalled(UserAction),
     /// A line was typed, and the terminal has echoed it.
-    Typed(Wish),
+    Typed(UserAction),
     /// It is time to draw.
     Draw,
     /// A second has passed.
@@ -40,7 +40,7 @@ pub(super) enum Happening {
 /// The source of these events, and the state of the dialogue with the user.
 #[derive(Debug)]
 pub(super) struct Attention {
-    pub(super) asking: Asking,
+    pub(super) asking: InterruptDialog,
     pub(super) signals: EndSignals,
     second: Interval,
     frame: Interval,
@@ -50,7 +50,7 @@ pub(super) struct Attention {
 }
 
 impl Attention {
-    pub(super) fn new(asking: Asking) -> io::Result<Self> {
+    pub(super) fn new(asking: InterruptDialog) -> io::Result<Self> {
         let mut frame = interval(DRAW_INTERVAL);
         frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let unheard = Arc::new(AtomicBool::new(false));
@@ -64,23 +64,23 @@ impl Attention {
     }
 
     /// Returns the action of the next signal. May be dropped and called again.
-    pub(super) async fn signalled(&mut self) -> Wish {
+    pub(super) async fn signalled(&mut self) -> UserAction {
         let signal = self.signals.next().await;
         self.heard(signal)
     }
 
-    fn heard(&mut self, signal: EndSignal) -> Wish {
+    fn heard(&mut self, signal: EndSignal) -> UserAction {
         self.unheard.store(false, Ordering::SeqCst);
         self.asking.signalled(signal)
     }
 
     /// Returns the next event; `Draw` only if `draws`. May be dropped and called again.
-    pub(super) async fn next(&mut self, draws: bool) -> Happening {
+    pub(super) async fn next(&mut self, draws: bool) -> ClientEvent {
         tokio::select! {
-            signal = self.signals.next() => Happening::Signalled(self.heard(signal)),
-            wish = self.asking.typed() => Happening::Typed(wish),
-            _ = self.frame.tick(), if draws => Happening::Draw,
-            _ = self.second.tick() => Happening::Second,
+            signal = self.signals.next() => ClientEvent::Signalled(self.heard(signal)),
+            wish = self.asking.typed() => ClientEvent::Typed(wish),
+            _ = self.frame.tick(), if draws => ClientEvent::Draw,
+            _ = self.second.tick() => ClientEvent::Second,
         }
     }
 }

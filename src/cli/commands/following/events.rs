@@ -11,7 +11,7 @@ use super::printer::Printer;
 use crate::{
     cli::{
         json::{EndedFields, Event, Fields, GapFields, GateFields, JobObject, LineFields, TaskObject},
-        output::harmless_json,
+        output::sanitize_json,
         stdio::Stdio,
     },
     domain::{
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Maximum length of a line without an end, in bytes. A longer line is printed in pieces.
-const LONGEST_LINE: usize = 1024 * 1024;
+const MAX_LINE_BYTES: usize = 1024 * 1024;
 
 /// A line whose end has not arrived yet: its bytes, and the offset of its first byte.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Pending {
 
 fn say(out: &mut Stdio, fields: impl Fields) -> io::Result<()> {
     let line = serde_json::to_string(&Event::new(fields))? + "\n";
-    out.write(harmless_json(&line).as_bytes())
+    out.write(sanitize_json(&line).as_bytes())
 }
 
 /// The events of one job.
@@ -119,7 +119,7 @@ impl Events {
             offset += piece.len() as u64;
             pending.bytes.extend_from_slice(piece);
             let is_whole = piece.ends_with(b"\n");
-            if is_whole || pending.bytes.len() >= LONGEST_LINE {
+            if is_whole || pending.bytes.len() >= MAX_LINE_BYTES {
                 self.flush(task, frame.stream, is_whole)?;
             }
         }

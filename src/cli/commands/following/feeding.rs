@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Maximum number of pieces that wait to be sent.
-const PIECES: usize = 4;
+const MAX_QUEUED_PIECES: usize = 4;
 /// Pause before the next attempt to reach the master.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -41,7 +41,7 @@ pub(super) enum Fed {
 /// Reads standard input on a thread of its own, at the speed of the receiver. At the end of the input, the
 /// channel is closed. A read that blocks does not keep the process alive.
 pub(super) fn read_standard_input() -> mpsc::Receiver<Fed> {
-    let (pieces, input) = mpsc::channel(PIECES);
+    let (pieces, input) = mpsc::channel(MAX_QUEUED_PIECES);
     thread::spawn(move || {
         let mut buffer = BytesMut::zeroed(CHUNK);
         loop {
@@ -63,7 +63,7 @@ pub(super) fn read_standard_input() -> mpsc::Receiver<Fed> {
 
 /// Input that was read, but not taken by the command yet.
 #[derive(Debug, Default)]
-struct Kept {
+struct PendingInput {
     pieces: VecDeque<(u64, Bytes)>,
     /// Number of bytes read in total.
     read: u64,
@@ -77,7 +77,7 @@ struct Kept {
     end_sent: bool,
 }
 
-impl Kept {
+impl PendingInput {
     fn has_room(&self) -> bool {
         !self.is_complete && self.read - self.taken < WINDOW
     }
@@ -140,11 +140,11 @@ impl From<CallError> for End {
 
 /// Sends input to a job until its command takes no more. The caller drops the future when the job is over.
 pub(super) async fn feed(address: MasterAddress, job: JobReference, mut input: mpsc::Receiver<Fed>) {
-    let mut kept = Kept::default();
+    let mut kept = PendingInput::default();
     let mut size = None;
     loop {
         if let Ok(client) = ControlClient::connect(&address).await {
-            match feed_by(&client, job, &mut input, &mut kept, &mut size).await {
+            match send_input_on(&client, job, &mut input, &mut kept, &mut size).await {
                 End::Over => return,
                 End::Refused(reason) => {
                     return complain(&format!("the command gets no more input: {reason}"));
@@ -156,14 +156,14 @@ pub(super) async fn feed(address: MasterAddress, job: JobReference, mut input: m
     }
 }
 
-async fn feed_by(
+async fn send_input_on(
     client: &ControlClient,
     job: JobReference,
     input: &mut mpsc::Receiver<Fed>,
-    kept: &mut Kept,
+    kept: &mut PendingInput,
     size: &mut Option<WindowSize>,
 ) -> End {
-    let (requests, outgoing) = mpsc::channel(PIECES);
+    let (requests, outgoing) = mpsc::channel(MAX_QUEUED_PIECES);
     let _ = requests.try_send(InputRequest::Job(job));
     let mut answers = match client.send_input(outgoing).await {
         Ok(answers) => answers,
@@ -208,7 +208,7 @@ async fn feed_by(
     }
 }
 
-impl Kept {
+impl PendingInput {
     fn wants_to_send(&self) -> bool {
         self.sent < self.read || self.is_complete && !self.end_sent
     }
@@ -227,7 +227,7 @@ mod tests {
             breaks in proptest::collection::vec((0usize..30, 0u64..400), 0..10),
         ) {
             let whole: Vec<u8> = pieces.concat();
-            let mut kept = Kept::default();
+            let mut kept = PendingInput::default();
             for piece in pieces {
                 kept.put(piece.into());
             }

@@ -36,7 +36,7 @@ pub(in crate::cli::commands) struct OutDirectory {
 #[derive(Debug)]
 pub(super) struct Files {
     directory: Arc<OutDirectory>,
-    files: HashMap<u32, Made>,
+    files: HashMap<u32, CreatedFile>,
     /// Open files. When there are too many, all are closed, and opened again as needed.
     open: HashMap<u32, File>,
     seams: HashMap<u32, Seam>,
@@ -44,14 +44,14 @@ pub(super) struct Files {
 
 /// A file that this client created.
 #[derive(Debug)]
-struct Made {
+struct CreatedFile {
     name: String,
     device: u64,
     inode: u64,
 }
 
 /// Maximum number of open files.
-const MOST_OPEN: usize = 256;
+const MAX_OPEN_FILES: usize = 256;
 /// The list of the agents whose task did not exit with 0.
 const FAILED: &str = "failed";
 
@@ -95,7 +95,7 @@ impl Files {
             let name = format!("{agent}.log");
             let made = make_file(&directory.directory, &name).and_then(|file| file.metadata());
             let metadata = made.map_err(|error| directory.named(&name, &error))?;
-            files.insert(index, Made { name, device: metadata.dev(), inode: metadata.ino() });
+            files.insert(index, CreatedFile { name, device: metadata.dev(), inode: metadata.ino() });
         }
         Ok(Self { directory: Arc::clone(directory), files, open: HashMap::new(), seams: HashMap::new() })
     }
@@ -116,7 +116,7 @@ impl Files {
         let Some(made) = self.files.get(&task).filter(|_| !bytes.is_empty()) else { return Ok(()) };
         let named = |error: io::Error| self.directory.named(&made.name, &error);
         if !self.open.contains_key(&task) {
-            if self.open.len() >= MOST_OPEN {
+            if self.open.len() >= MAX_OPEN_FILES {
                 self.open.clear();
             }
             self.open.insert(task, made.open_again(&self.directory.directory).map_err(named)?);
@@ -147,7 +147,7 @@ impl Files {
     }
 }
 
-impl Made {
+impl CreatedFile {
     fn open_again(&self, directory: &OwnedFd) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(directory, &self.name, flags, Mode::empty())?);

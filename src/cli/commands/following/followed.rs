@@ -3,18 +3,18 @@
 use tokio::time::Instant;
 
 use super::{
-    End, Following,
-    asking::{Asking, Wish},
-    attention::{Attention, Happening},
+    End, FollowOptions,
+    asking::{InterruptDialog, UserAction},
+    attention::{Attention, ClientEvent},
     cancel,
-    patience::{Patience, given_up},
+    patience::{WaitTimeouts, given_up},
     question, reconnect, tally,
 };
 use crate::{
     cli::{
         exit::{self, Failure},
         output::{Paint, note},
-        region::Region,
+        region::StatusLines,
     },
     domain::{job::Job, plan::GateState},
     wire::{client::ControlClient, status::CallError},
@@ -22,14 +22,14 @@ use crate::{
 
 /// A followed job, and the state of the client.
 pub(super) struct Followed {
-    pub(super) following: Following,
+    pub(super) following: FollowOptions,
     pub(super) client: ControlClient,
     pub(super) job: Job,
     pub(super) attention: Attention,
-    patience: Patience,
+    patience: WaitTimeouts,
     began: Instant,
     /// The status lines at the bottom of a terminal.
-    region: Option<Region>,
+    region: Option<StatusLines>,
     /// Whether the status lines are out of date.
     is_stale: bool,
 }
@@ -38,16 +38,16 @@ impl Followed {
     /// # Errors
     /// If signal handlers cannot be installed.
     pub(super) fn new(
-        following: Following,
+        following: FollowOptions,
         client: ControlClient,
         job: Job,
         has_person: bool,
         wants_region: bool,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            attention: Attention::new(Asking::new(following.owns(), job.plain_name, has_person))?,
-            region: wants_region.then(Region::new).flatten(),
-            patience: Patience::default(),
+            attention: Attention::new(InterruptDialog::new(following.owns(), job.plain_name, has_person))?,
+            region: wants_region.then(StatusLines::new).flatten(),
+            patience: WaitTimeouts::default(),
             began: Instant::now(),
             is_stale: true,
             following,
@@ -61,12 +61,12 @@ impl Followed {
     }
 
     /// Marks the status lines as out of date.
-    pub(super) fn outdated(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         self.is_stale = true;
     }
 
     /// Whether the status lines have to be redrawn.
-    pub(super) fn is_to_draw(&self) -> bool {
+    pub(super) fn needs_redraw(&self) -> bool {
         self.region.is_some() && self.is_stale
     }
 
@@ -97,7 +97,7 @@ impl Followed {
 
     /// Whether the job is held and no person is there. A person may promote it from another terminal; a
     /// script must not wait for that.
-    pub(super) fn is_held_for_nobody(&self) -> bool {
+    pub(super) fn is_held_unattended(&self) -> bool {
         let is_held = matches!(self.job.gate.state, GateState::Held(_));
         is_held && self.following.owns() && !self.attention.asking.has_person()
     }
@@ -106,19 +106,19 @@ impl Followed {
     /// held back, because nothing else shows them.
     pub(super) async fn happened(
         &mut self,
-        happening: Happening,
+        happening: ClientEvent,
         tells_held: bool,
     ) -> Result<Option<End>, Failure> {
         match happening {
-            Happening::Signalled(wish) => return self.perform(wish).await,
-            Happening::Typed(wish) => {
+            ClientEvent::Signalled(wish) => return self.perform(wish).await,
+            ClientEvent::Typed(wish) => {
                 if let Some(region) = &mut self.region {
-                    region.newline_typed();
+                    region.account_for_newline();
                 }
                 return self.perform(wish).await;
             }
-            Happening::Draw => {}
-            Happening::Second => {
+            ClientEvent::Draw => {}
+            ClientEvent::Second => {
                 self.is_stale = true;
                 if self.patience.is_over(&self.job, &self.following) {
                     self.erase();
@@ -129,7 +129,7 @@ impl Followed {
                         self.note(&line);
                     }
                 }
-                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.job) {
+                if self.attention.asking.has_cancelled() && self.patience.has_cancel_timed_out(&self.job) {
                     return Ok(Some(End::Detached(exit::INTERRUPTED)));
                 }
             }
@@ -137,22 +137,22 @@ impl Followed {
         Ok(None)
     }
 
-    pub(super) async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
+    pub(super) async fn perform(&mut self, wish: UserAction) -> Result<Option<End>, Failure> {
         match wish {
-            Wish::Nothing => {}
-            Wish::Ask if self.region.is_some() => {}
+            UserAction::Nothing => {}
+            UserAction::Ask if self.region.is_some() => {}
             // The terminal has echoed ^C at the beginning of this line.
-            Wish::Ask => note(&format!("\n{}", question(&self.job))),
-            Wish::ShowRunning => {
+            UserAction::Ask => note(&format!("\n{}", question(&self.job))),
+            UserAction::ShowRunning => {
                 let text = tally::unfinished(&self.job);
                 self.note(&text);
             }
-            Wish::Cancel => {
+            UserAction::Cancel => {
                 if let Some(end) = cancel(&self.client, &self.job, &mut self.attention).await? {
                     return Ok(Some(end));
                 }
             }
-            Wish::Detach(status) => return Ok(Some(End::Detached(status))),
+            UserAction::Detach(status) => return Ok(Some(End::Detached(status))),
         }
         self.is_stale = true;
         Ok(None)

@@ -22,7 +22,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::{asking::Wish, attention::Attention};
+use self::{asking::UserAction, attention::Attention};
 pub(super) use self::{files::OutDirectory, telling::left_out};
 use crate::{
     cli::{
@@ -49,11 +49,11 @@ use crate::{
 /// The status that a shell reports for a program whose reader is gone: 128 + SIGPIPE.
 const READER_GONE: Status = Status(141);
 /// Pause between two attempts to reach the master again.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How to follow a job.
 #[derive(Clone, Debug)]
-pub(super) struct Following {
+pub(super) struct FollowOptions {
     pub(super) address: MasterAddress,
     pub(super) print: PrintArgs,
     /// Maximum time to wait for a master that does not answer, and for tasks without contact; `None` for no
@@ -71,7 +71,7 @@ pub(super) struct Following {
     /// The only stream to show; `None` for both.
     pub(super) only: Option<Stream>,
     /// How this client's standard input is used.
-    pub(super) feeds: Feeds,
+    pub(super) feeds: StdinUse,
 }
 
 /// Why a job is followed.
@@ -87,7 +87,7 @@ pub(super) enum Purpose {
 
 /// How this client's standard input is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Feeds {
+pub(super) enum StdinUse {
     /// The command gets no standard input.
     #[default]
     Nothing,
@@ -97,7 +97,7 @@ pub(super) enum Feeds {
     Terminal,
 }
 
-impl Following {
+impl FollowOptions {
     /// Returns the request to follow a job, from the offset up to which each task's output was seen.
     pub(super) fn request(&self, job: JobReference, seen: impl IntoIterator<Item = (u32, u64)>) -> FollowJob {
         FollowJob {
@@ -117,14 +117,14 @@ impl Following {
     }
 
     /// Whether the exit status reports how the job ended.
-    fn judges(&self) -> bool {
+    fn reports_outcome(&self) -> bool {
         self.purpose != Purpose::Read
     }
 
     /// Adds the state of the job to a failure of this client, whose exit status then says nothing about the
     /// job.
     fn failed(&self, failure: Failure, job: &Job) -> Failure {
-        if self.judges() { left_behind(failure, job) } else { failure.with(exit::FAILED) }
+        if self.reports_outcome() { without_status(failure, job) } else { failure.with(exit::FAILED) }
     }
 
     fn is_text(&self) -> bool {
@@ -160,7 +160,7 @@ impl Begun {
 
 /// Follows the events of one job. The first event has to be the job.
 pub(super) async fn follow(
-    following: Following,
+    following: FollowOptions,
     client: ControlClient,
     Begun { events, first }: Begun,
 ) -> Result<Status, Failure> {
@@ -175,15 +175,15 @@ pub(super) async fn follow(
         _ => return Err(Failure::new("the master's answer does not begin with a job")),
     };
     match following.feeds {
-        Feeds::Terminal => {
+        StdinUse::Terminal => {
             let followed = Box::pin(terminal::follow(following, client, job.clone(), events)).await;
-            return followed.map_err(|failure| left_behind(failure, &job));
+            return followed.map_err(|failure| without_status(failure, &job));
         }
-        Feeds::Stream => {
+        StdinUse::Stream => {
             let input = feeding::read_standard_input();
             tokio::spawn(feeding::feed(following.address.clone(), JobReference::Id(job.id), input));
         }
-        Feeds::Nothing => {}
+        StdinUse::Nothing => {}
     }
     if following.print.is_grouped() {
         drop(events);
@@ -196,7 +196,7 @@ pub(super) async fn follow(
 /// Repeats a call on new connections after a connection broke. Returns the exit status if that takes too
 /// long, or if the master refuses the call.
 pub(super) async fn find_again<T>(
-    following: &Following,
+    following: &FollowOptions,
     say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
 ) -> Result<(ControlClient, T), Status> {
@@ -222,14 +222,14 @@ pub(super) async fn find_again<T>(
             complain(&format!("the master did not answer for {}", format_duration(give_up)));
             return Err(exit::NO_STATUS);
         }
-        tokio::time::sleep(TRY_AGAIN).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 
 /// Like [`find_again`], but a signal can end the attempt. If it cancels the job, the request is sent once the
 /// master answers.
 async fn reconnect<T>(
-    following: &Following,
+    following: &FollowOptions,
     attention: &mut Attention,
     say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
@@ -241,14 +241,14 @@ async fn reconnect<T>(
             wish = attention.signalled() => wish,
         };
         match wish {
-            Wish::Cancel => {
-                attention.asking.unheard();
+            UserAction::Cancel => {
+                attention.asking.mark_unsent();
                 say("~ the job is cancelled when the master answers; press again to leave it running");
             }
-            Wish::Detach(status) => return Err(status),
+            UserAction::Detach(status) => return Err(status),
             // The question makes no sense before the master answers.
-            Wish::Ask => return Err(exit::INTERRUPTED),
-            Wish::Nothing | Wish::ShowRunning => {}
+            UserAction::Ask => return Err(exit::INTERRUPTED),
+            UserAction::Nothing | UserAction::ShowRunning => {}
         }
     }
 }
@@ -260,14 +260,14 @@ async fn cancel(
     attention: &mut Attention,
 ) -> Result<Option<End>, Failure> {
     let told = tokio::select! {
-        told = client.cancel_job(Following::cancel_request(job)) => told,
+        told = client.cancel_job(FollowOptions::cancel_request(job)) => told,
         _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
     };
     match told {
         // If the job is not found, it is over, and its result arrives with the events.
         Ok(_) | Err(CallError::NotFound(_)) => Ok(None),
         Err(CallError::Disconnected(_)) => {
-            attention.asking.unheard();
+            attention.asking.mark_unsent();
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -292,7 +292,7 @@ fn question(job: &Job) -> String {
 
 /// Adds the state of the job to a failure of this client, and replaces its status: the job's result is
 /// unknown.
-pub(super) fn left_behind(failure: Failure, job: &Job) -> Failure {
+pub(super) fn without_status(failure: Failure, job: &Job) -> Failure {
     let number = job.number;
     let then = if job.ended_ms.is_some() {
         format!("job {number} is over: sloth-runner job logs {number}")

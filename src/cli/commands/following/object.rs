@@ -115,7 +115,7 @@ impl Outputs {
     fn document<'a>(&'a self, job: &'a Job) -> Document<JobObject<'a>> {
         const NOTHING: &Printed = &Printed { streams: [Text::EMPTY, Text::EMPTY], gaps: Vec::new() };
         let output = |task: &Task| Some(self.0.get(&task.index).unwrap_or(NOTHING).output());
-        Document::new(JobObject::with_output(job, output))
+        Document::new(JobObject::with_outputs(job, output))
     }
 }
 

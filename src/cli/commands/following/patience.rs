@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{End, Following};
+use super::{End, FollowOptions};
 use crate::{
     cli::{exit, output::complain},
     domain::{
@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// Time after which a task that is held back is reported, if nothing else shows what it waits for.
-const TELL_AFTER: Duration = Duration::from_secs(2);
+const REPORT_HELD_AFTER: Duration = Duration::from_secs(2);
 /// Maximum time that a client waits for tasks that are held back, after it has cancelled the job.
-const WAIT_CANCELLED: Duration = Duration::from_secs(10);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What this client waits for, and since when by its own clock: the master's clock may differ.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct WaitTimeouts {
     /// Since when all unfinished tasks have been without contact.
     silent: Option<Instant>,
     /// Tasks that run and are held back: since when, and whether that was reported.
@@ -33,9 +33,9 @@ fn is_held_back(task: &Task) -> bool {
     matches!(task.state, TaskState::Dispatched | TaskState::Running) && !task.waiting.is_empty()
 }
 
-impl Patience {
+impl WaitTimeouts {
     /// Whether all unfinished tasks have been without contact for too long. To be called once a second.
-    pub(super) fn is_over(&mut self, job: &Job, following: &Following) -> bool {
+    pub(super) fn is_over(&mut self, job: &Job, following: &FollowOptions) -> bool {
         let mut open = job.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
         let is_silent = open.peek().is_some() && open.all(|task| task.no_contact_since_ms.is_some());
         if !is_silent {
@@ -52,7 +52,7 @@ impl Patience {
         let mut told = Vec::new();
         for task in job.tasks.iter().filter(|task| is_held_back(task)) {
             let (since, is_told) = self.held.entry(task.index).or_insert_with(|| (Instant::now(), false));
-            if since.elapsed() >= TELL_AFTER && !std::mem::replace(is_told, true) {
+            if since.elapsed() >= REPORT_HELD_AFTER && !std::mem::replace(is_told, true) {
                 told.push(format!(
                     "{} waits: {} (job {})",
                     task.agent,
@@ -65,16 +65,16 @@ impl Patience {
     }
 
     /// Whether to stop waiting for a cancelled job: all unfinished tasks have been held back for too long.
-    pub(super) fn is_hopeless(&self, job: &Job) -> bool {
+    pub(super) fn has_cancel_timed_out(&self, job: &Job) -> bool {
         let is_long = |task: &Task| {
-            self.held.get(&task.index).is_some_and(|(since, _)| since.elapsed() >= WAIT_CANCELLED)
+            self.held.get(&task.index).is_some_and(|(since, _)| since.elapsed() >= CANCEL_TIMEOUT)
         };
         job.ended_ms.is_none() && job.tasks.iter().filter(|task| task.state.outcome().is_none()).all(is_long)
     }
 }
 
 /// Reports that the wait was too long, and leaves the job.
-pub(super) fn given_up(following: &Following) -> End {
+pub(super) fn given_up(following: &FollowOptions) -> End {
     let give_up = following.give_up.unwrap_or_default();
     complain(&format!("no contact for {}; gave up waiting", format_duration(give_up)));
     End::Detached(exit::NO_STATUS)

@@ -25,18 +25,18 @@ use crate::{
 const LONGEST_LINE: usize = 1024 * 1024;
 /// Maximum size of all pending lines, in bytes, if the output is not a terminal. Above it, lines over
 /// [`LONGEST_LINE`] are printed in pieces there too.
-const HELD_IN_ALL: usize = 256 * 1024 * 1024;
+const MAX_PENDING_BYTES: usize = 256 * 1024 * 1024;
 /// Size of a write, in bytes, from which on a task is expected to print more. The pipe is then widened to
-/// [`PIPE`].
-const FLOOD: usize = 32 * 1024;
+/// [`WIDE_PIPE_BYTES`].
+const WIDEN_PIPE_FROM_BYTES: usize = 32 * 1024;
 /// Size of a widened pipe, in bytes: the output of one message fits. The reader and this program wake each
 /// other less often, which saves a tenth of the time.
-const PIPE: usize = 256 * 1024;
+const WIDE_PIPE_BYTES: usize = 256 * 1024;
 /// Maximum size of lines that are written together, in bytes. A pipe takes this much atomically (`PIPE_BUF`),
 /// so that the lines of two programs that print into one pipe stay whole.
 const WRITE_BATCH_BYTES: usize = 4096;
 /// Marks a piece whose line continues.
-const PIECE: &str = " …(line continues)";
+const CONTINUATION_MARK: &str = " …(line continues)";
 
 /// The state of one stream of one task.
 #[derive(Debug, Default)]
@@ -118,8 +118,8 @@ impl Sink {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if bytes.len() >= FLOOD && !self.was_widened {
-            widen_pipe(self.out.file(), PIPE);
+        if bytes.len() >= WIDEN_PIPE_FROM_BYTES && !self.was_widened {
+            widen_pipe(self.out.file(), WIDE_PIPE_BYTES);
             self.was_widened = true;
         }
         self.out.write(bytes)
@@ -321,10 +321,10 @@ fn print_lines(
             line.pending.clear();
         }
         while line.pending.len() >= LONGEST_LINE {
-            if sink.is_terminal || waiting.held + line.pending.len() > HELD_IN_ALL {
+            if sink.is_terminal || waiting.held + line.pending.len() > MAX_PENDING_BYTES {
                 let rest = line.pending.split_off(LONGEST_LINE);
                 let piece = std::mem::replace(&mut line.pending, rest);
-                print_line(&mut out, sink, line, prefix, &piece, PIECE)?;
+                print_line(&mut out, sink, line, prefix, &piece, CONTINUATION_MARK)?;
             } else if waiting.is_alone {
                 begin_line(&mut out, line, prefix);
                 sink.write(&std::mem::take(&mut out))?;

@@ -28,14 +28,14 @@ pub(super) struct Audience {
 }
 
 impl Audience {
-    fn is_told_all(self) -> bool {
+    fn wants_all(self) -> bool {
         self.has_person && !self.is_quiet
     }
 }
 
 /// Prints the header line of a job for a person, and the agents that are left out for every reader.
 pub(super) fn say_head(job: &Job, audience: Audience) {
-    if audience.is_told_all() {
+    if audience.wants_all() {
         let recipients = match job.tasks.as_slice() {
             [task] => task.agent.to_string(),
             tasks => format!("{} agents", tasks.len()),
@@ -105,7 +105,7 @@ pub(super) fn say_end(job: &Job, outputs: Option<usize>, are_shown: bool, audien
     let is_worth_a_line = audience.has_person || !lines.is_empty() || !job.left_out.is_empty();
     if !job.plain_name && !audience.is_quiet && is_worth_a_line {
         lines.push(summary(job, outputs));
-    } else if let Some(last) = lines.last_mut().filter(|_| !audience.is_told_all()) {
+    } else if let Some(last) = lines.last_mut().filter(|_| !audience.wants_all()) {
         // A log has no header that says which job this was.
         *last = format!("{last} (job {})", job.number);
     }

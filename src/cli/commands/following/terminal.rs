@@ -10,11 +10,11 @@ use tokio::{
 };
 
 use super::{
-    End, Following,
+    End, FollowOptions,
     escapes::{Escapes, HELP, Typed},
     feeding::{Fed, feed, read_standard_input},
     find_again,
-    patience::{Patience, given_up},
+    patience::{WaitTimeouts, given_up},
     say_attach,
 };
 use crate::{
@@ -41,23 +41,23 @@ use crate::{
 };
 
 /// Maximum number of typed pieces that wait for the network.
-const PIECES: usize = 16;
+const MAX_QUEUED_PIECES: usize = 16;
 /// Maximum size of typed input that waits for a free piece, in bytes, before reading pauses.
-const TYPED_AHEAD: usize = 64 * 1024;
+const MAX_TYPED_BYTES: usize = 64 * 1024;
 
 /// Shows a job on one agent until it ends, and sends it the typed keys.
 pub(super) async fn follow(
-    following: Following,
+    following: FollowOptions,
     client: ControlClient,
     job: Job,
     events: JobEvents,
 ) -> Result<Status, Failure> {
     let mut signals = EndSignals::new()?;
     let mut resized = signal(SignalKind::window_change())?;
-    let (keys, fed) = mpsc::channel(PIECES);
+    let (keys, fed) = mpsc::channel(MAX_QUEUED_PIECES);
     let feeding = tokio::spawn(feed(following.address.clone(), JobReference::Id(job.id), fed));
     let mut raw = Some(RawMode::begin()?);
-    let mut patience = Patience::default();
+    let mut patience = WaitTimeouts::default();
     let mut shown = Shown {
         following,
         client,
@@ -80,22 +80,22 @@ pub(super) async fn follow(
         tokio::select! {
             drained = shown.screen.drain(), if is_held => drained?,
             came = shown.source.next(), if !is_held => match came {
-                Came::Event(event) => {
+                SourceEvent::Event(event) => {
                     if shown.take(*event)? {
                         break End::Shown;
                     }
                 }
-                Came::Broken => shown.find_again(),
-                Came::Failed(error) => return Err(Failure::new(error).with(exit::NO_STATUS)),
-                Came::Found(Ok((client, events))) => {
+                SourceEvent::Broken => shown.find_again(),
+                SourceEvent::Failed(error) => return Err(Failure::new(error).with(exit::NO_STATUS)),
+                SourceEvent::Found(Ok((client, events))) => {
                     (shown.client, shown.source) = (client, Source::Events(Box::new(events)));
                     if shown.is_hanging_up {
                         shown.hang_up();
                     }
                 }
-                Came::Found(Err(status)) => break End::Detached(status),
+                SourceEvent::Found(Err(status)) => break End::Detached(status),
             },
-            Some(Fed::Bytes(bytes)) = typed.recv(), if ahead.len() < TYPED_AHEAD => {
+            Some(Fed::Bytes(bytes)) = typed.recv(), if ahead.len() < MAX_TYPED_BYTES => {
                 let (bytes, meant) = escapes.take(&bytes);
                 ahead.extend_from_slice(&bytes);
                 let hangs_up = meant.contains(&Typed::HangUp);
@@ -160,7 +160,7 @@ enum Source {
     Finding(Pin<Box<dyn Future<Output = Found>>>),
 }
 
-enum Came {
+enum SourceEvent {
     Event(Box<JobEvent>),
     Broken,
     /// An error that another connection would return too.
@@ -174,14 +174,14 @@ impl Source {
     }
 
     /// Returns the next event. May be dropped and called again.
-    async fn next(&mut self) -> Came {
+    async fn next(&mut self) -> SourceEvent {
         match self {
             Self::Events(events) => match events.next().await {
-                Ok(Some(event)) => Came::Event(Box::new(event)),
-                Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => Came::Failed(error),
-                Ok(_) | Err(_) => Came::Broken,
+                Ok(Some(event)) => SourceEvent::Event(Box::new(event)),
+                Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => SourceEvent::Failed(error),
+                Ok(_) | Err(_) => SourceEvent::Broken,
             },
-            Self::Finding(finding) => Came::Found(finding.await),
+            Self::Finding(finding) => SourceEvent::Found(finding.await),
         }
     }
 }
@@ -200,7 +200,7 @@ fn say(text: &str) {
 }
 
 struct Shown {
-    following: Following,
+    following: FollowOptions,
     client: ControlClient,
     job: Job,
     source: Source,
@@ -255,7 +255,7 @@ impl Shown {
     /// Cancels the command, as a hangup does, without waiting for the answer: its end arrives as an event.
     fn hang_up(&mut self) {
         self.is_hanging_up = true;
-        let (client, request) = (self.client.clone(), Following::cancel_request(&self.job));
+        let (client, request) = (self.client.clone(), FollowOptions::cancel_request(&self.job));
         tokio::spawn(async move {
             // A request that is lost with this connection is repeated on the next one.
             match client.cancel_job(request).await {

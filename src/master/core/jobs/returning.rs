@@ -19,7 +19,7 @@ use crate::{
     master::core::{
         Continuation, Core, audit,
         messages::{AttachOrder, Effect, Now, SessionId},
-        stored::{InStore, KnownNumber, KnownTask, StoredJob, Write},
+        stored::{KnownTask, StoredJob, StoredJobNumber, StoredTaskState, Write},
     },
 };
 
@@ -37,7 +37,7 @@ impl Core {
         known: Vec<KnownTask>,
         now: Now,
     ) {
-        self.on_heard(session, now);
+        self.on_contact(session, now);
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         let is_live = |id: TaskId| self.jobs.open_row(id).is_some();
         let (live, unknown): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| is_live(known.id));
@@ -76,19 +76,19 @@ impl Core {
     pub(in crate::master::core) fn on_looked_up(
         &mut self,
         session: SessionId,
-        found: Vec<(KnownTask, InStore)>,
+        found: Vec<(KnownTask, StoredTaskState)>,
         now: Now,
     ) {
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         for (known, in_store) in found {
             match in_store {
-                InStore::Ended => self.recall(&name, session, known.id, Duration::ZERO, false),
-                InStore::Deleted => self.recall(&name, session, known.id, Duration::ZERO, true),
+                StoredTaskState::Ended => self.recall(&name, session, known.id, Duration::ZERO, false),
+                StoredTaskState::Deleted => self.recall(&name, session, known.id, Duration::ZERO, true),
                 // Its outcome is decided, and not on the disk yet: then the agent is asked again.
-                InStore::Open => self.recall(&name, session, known.id, RECALL_DELAY, false),
+                StoredTaskState::Open => self.recall(&name, session, known.id, RECALL_DELAY, false),
                 // Whoever looked it up has said so.
-                InStore::Foreign | InStore::Unproved => {}
-                InStore::Nothing { number } => self.recover(&name, known, number, now),
+                StoredTaskState::Foreign | StoredTaskState::Unproved => {}
+                StoredTaskState::Nothing { number } => self.recover(&name, known, number, now),
             }
         }
     }
@@ -126,7 +126,7 @@ impl Core {
     }
 
     /// Makes a job anew from what an agent proves of it; other agents' tasks are added as they return.
-    fn recover(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
+    fn recover(&mut self, name: &AgentName, known: KnownTask, in_store: StoredJobNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms, is_proved: _ } = known;
@@ -145,10 +145,10 @@ impl Core {
             job.add(recovered);
         } else {
             let number = match in_store {
-                KnownNumber::Is(number) => number,
-                KnownNumber::Free if self.jobs.numbered(spec.job_number).is_none() => spec.job_number,
+                StoredJobNumber::Is(number) => number,
+                StoredJobNumber::Free if self.jobs.numbered(spec.job_number).is_none() => spec.job_number,
                 // Since it was restored this master has given the number to another job.
-                KnownNumber::Free | KnownNumber::Taken => self.last_number + 1,
+                StoredJobNumber::Free | StoredJobNumber::Taken => self.last_number + 1,
             };
             self.last_number = self.last_number.max(number);
             self.last_begun = self.last_begun.max(number);

@@ -22,7 +22,7 @@ use crate::{
         Continuation, Core, audit,
         messages::{Denied, JobAsked, JobStart, Now, ReplyTo},
         snapshot::all_draining,
-        stored::{StoredJob, Write, job_detail},
+        stored::{StoredJob, Write, audit_detail_of_job},
     },
 };
 
@@ -76,7 +76,7 @@ impl Core {
         let id = asked.id;
         let operator = asked.operator.clone();
         let job = self.new_job(asked, names, left_out, now);
-        let detail = job_detail(job.job.number, &job.job.command.shown());
+        let detail = audit_detail_of_job(job.job.number, &job.job.command.shown());
         let stored = StoredJob {
             job: job.view(),
             options: job.options.clone(),

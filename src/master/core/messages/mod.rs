@@ -21,7 +21,7 @@ pub use super::jobs::HeldBy;
 pub use super::operators::Invitation;
 pub use super::snapshot::{Choice, Snapshot};
 use super::{
-    stored::{InStore, KnownTask, StoredOperator, StoredToken},
+    stored::{KnownTask, StoredOperator, StoredTaskState, StoredToken},
     views::{FleetUpdate, JobsUpdate, StatusView},
 };
 use crate::domain::{
@@ -346,7 +346,7 @@ pub enum Input {
     /// An agent told which tasks it still has.
     InventoryTold(SessionId, Vec<KnownTask>),
     /// What the store knows of tasks that an agent has and that are not live.
-    LookedUp(SessionId, Vec<(KnownTask, InStore)>),
+    LookedUp(SessionId, Vec<(KnownTask, StoredTaskState)>),
     /// Another link is used, or the same one for another reason.
     LinkChanged {
         /// The session of the agent.

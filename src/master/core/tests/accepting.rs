@@ -91,7 +91,7 @@ impl World {
 }
 
 #[test]
-fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
+fn labels_and_addresses_are_proposals_until_they_are_accepted() {
     let mut world = World::new();
     world.agent("web-1");
     let said = world.connect_with(1, "web-1", &["role=web", "rack=3"], "192.168.1.17");
@@ -129,7 +129,7 @@ fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
 }
 
 #[test]
-fn the_address_that_the_master_sees_needs_nobody_to_accept_it() {
+fn the_observed_address_needs_no_acceptance() {
     let mut world = World::new();
     world.agent("web-1");
     assert!(world.connect_with(1, "web-1", &[], "10.0.0.1").is_empty());
@@ -168,7 +168,7 @@ fn an_approval_accepts_what_was_shown_and_nothing_else() {
 }
 
 #[test]
-fn a_token_fixes_labels_names_sources_and_addresses() {
+fn a_token_sets_labels_and_limits_names_sources_and_addresses() {
     let mut world = World::new();
     let terms = Terms {
         labels: labels(&["role=db"]),
@@ -205,7 +205,7 @@ fn a_token_fixes_labels_names_sources_and_addresses() {
 }
 
 #[test]
-fn everything_counts_that_an_agent_of_the_masters_own_socket_says() {
+fn proposals_of_an_agent_that_enrolled_through_the_local_socket_are_accepted() {
     let mut world = World::new();
     let asked = EnrollAsked {
         from: None,
@@ -220,7 +220,7 @@ fn everything_counts_that_an_agent_of_the_masters_own_socket_says() {
 }
 
 #[test]
-fn a_new_key_brings_nothing_that_counted_of_the_old_one() {
+fn a_new_key_inherits_no_accepted_proposals() {
     let mut world = World::new();
     world.agent("web-1");
     world.connect_with(1, "web-1", &["role=web"], "gateway");
@@ -236,7 +236,7 @@ fn a_new_key_brings_nothing_that_counted_of_the_old_one() {
 }
 
 #[test]
-fn what_is_accepted_is_what_was_shown() {
+fn only_the_proposal_that_was_shown_is_accepted() {
     let mut world = World::new();
     for (session, name) in [(1, "web-1"), (2, "web-2")] {
         world.agent(name);
@@ -251,7 +251,7 @@ fn what_is_accepted_is_what_was_shown() {
 }
 
 #[test]
-fn what_an_agent_does_not_say_any_more_has_to_be_accepted_again() {
+fn a_proposal_that_was_withdrawn_must_be_accepted_again() {
     let mut world = World::new();
     world.agent("web-1");
     world.connect_with(1, "web-1", &["role=web"], "gateway");
@@ -267,7 +267,7 @@ fn what_an_agent_does_not_say_any_more_has_to_be_accepted_again() {
 }
 
 #[test]
-fn a_label_that_was_set_is_removed_before_the_agents_own() {
+fn an_operators_label_is_removed_before_the_agents_own() {
     let mut world = World::new();
     world.agent("web-1");
     world.connect_with(1, "web-1", &["role=web"], "");
@@ -280,7 +280,7 @@ fn a_label_that_was_set_is_removed_before_the_agents_own() {
 }
 
 #[test]
-fn watchers_hear_of_waiting_keys_when_they_change_and_seldom_of_their_words() {
+fn watchers_receive_new_pending_keys_at_once_and_changed_proposals_at_intervals() {
     let mut world = World::new();
     let news = |world: &mut World, seen: u64| {
         let ask = |reply| Input::WatchFleet { seen, numbers_seen: u64::MAX, behind: None, reply };

@@ -19,7 +19,7 @@ fn agents_become_late_and_then_offline() {
 }
 
 #[test]
-fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent() {
+fn a_second_connection_is_refused_if_the_first_answers_and_replaces_it_otherwise() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), caller(901)));
     assert!(world.out.contains(&Effect::Ping(SessionId(1))));
@@ -46,7 +46,7 @@ fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent(
 }
 
 #[test]
-fn deleting_an_agent_loses_what_runs_there_and_says_so() {
+fn deleting_an_agent_ends_its_tasks_as_lost_and_reports_how_many() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let attempt = world.attaches().pop().unwrap().attempt;
@@ -60,7 +60,7 @@ fn deleting_an_agent_loses_what_runs_there_and_says_so() {
 }
 
 #[test]
-fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
+fn stopping_an_agent_reports_how_many_tasks_run_on_it() {
     let mut world = World::with_agent("web-1", "boot");
     let stop = |world: &mut World| {
         let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
@@ -72,7 +72,7 @@ fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
 }
 
 #[test]
-fn an_agent_is_written_down_when_something_of_it_is_new() {
+fn an_agent_is_stored_when_it_reconnects_with_a_change() {
     // How often the agent is written when it reconnects with a change.
     let count = |change: &dyn Fn(&mut Newcomer)| {
         let mut world = World::with_agent("web-1", "boot");
@@ -94,7 +94,7 @@ fn an_agent_is_written_down_when_something_of_it_is_new() {
 }
 
 #[test]
-fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
+fn an_agents_hint_says_what_is_wrong() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     let hint = |world: &mut World, name: &str| {
@@ -123,7 +123,7 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
 }
 
 #[test]
-fn a_second_connection_that_leaves_before_it_is_answered_is_the_only_one_that_is_told() {
+fn closing_a_waiting_second_connection_answers_only_that_one() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     world.connect(2, "web-2", "boot");

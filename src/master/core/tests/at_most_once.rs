@@ -3,13 +3,13 @@
 use super::*;
 use crate::{
     domain::{plan::Plan, revision::Revision},
-    master::core::stored::{InStore, KnownTask, StoredJob, Write},
+    master::core::stored::{KnownTask, StoredJob, StoredTaskState, Write},
 };
 
 impl World {
     /// Returns a world whose master was restarted on the stored job after `passed`, with its wall clock moved
     /// by `clock_ms`.
-    pub(super) fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
+    pub(super) fn restarted_after(&self, passed: Duration, clock_ms: i64) -> Self {
         let live = self.core.jobs.values().next().unwrap();
         let stored =
             StoredJob { job: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
@@ -48,16 +48,16 @@ pub(super) fn life() -> Incarnation {
 }
 
 #[test]
-fn a_task_that_is_known_to_job_is_not_started_again_by_a_restarted_master() {
+fn a_running_task_is_not_started_again_by_a_restarted_master() {
     let (mut world, attempt) = World::with_task(Some(3_600_000));
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     let order = again.attaches().pop().unwrap();
     assert!(order.start.is_some(), "nobody knows yet whether it runs");
     assert!(order.attempt > attempt, "attempts continue: {} after {attempt}", order.attempt);
 
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     let order = again.attaches().pop().unwrap();
     assert_eq!(order.start, None);
@@ -67,7 +67,7 @@ fn a_task_that_is_known_to_job_is_not_started_again_by_a_restarted_master() {
 }
 
 #[test]
-fn that_a_task_was_started_is_written_down() {
+fn the_start_of_a_task_is_stored_once() {
     let (mut world, attempt) = World::with_task(None);
     let started = Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 500 };
     let now = world.now();
@@ -82,7 +82,7 @@ fn that_a_task_was_started_is_written_down() {
 }
 
 #[test]
-fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
+fn a_cancel_is_answered_when_no_task_can_start_any_more() {
     // The agent answers that it does not know the task, and promises never to start it.
     let (mut world, _) = World::with_task(None);
     world.cancel(900);
@@ -121,13 +121,13 @@ fn a_cancelled_task_is_never_given_a_permission_again() {
     world.cancel(900);
     world.put(Input::AttachLost { id: task(1, 0), session: SessionId(1), attempt, superseded_by: None });
     assert_eq!(world.attaches().pop().unwrap().start, None);
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     assert_eq!(again.attaches().pop().unwrap().start, None);
 }
 
 #[test]
-fn what_the_master_concludes_is_told_when_it_is_on_the_disk() {
+fn an_outcome_that_the_master_decides_is_published_after_it_is_stored() {
     let (mut world, attempt) = World::with_task(None);
     world.disk_full = true;
     let other = Incarnation::new("dir", "boot2");
@@ -149,7 +149,7 @@ fn what_the_master_concludes_is_told_when_it_is_on_the_disk() {
 }
 
 #[test]
-fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
+fn an_agent_that_is_ahead_starts_nothing_and_does_not_affect_others() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     let mut liar = World::newcomer(2, "web-2", "boot");
@@ -175,7 +175,7 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
 }
 
 #[test]
-fn an_agent_is_asked_again_for_what_it_did_not_hand_over() {
+fn a_lost_attach_is_retried_until_the_outcome_is_handed_over() {
     let (mut world, attempt) = World::with_task(None);
     let id = task(1, 0);
     world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
@@ -194,7 +194,7 @@ fn an_agent_is_asked_again_for_what_it_did_not_hand_over() {
 }
 
 #[test]
-fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
+fn a_task_whose_outcome_is_being_written_is_attached_again() {
     let (mut world, attempt) = World::with_task(None);
     let known = KnownTask {
         id: task(1, 0),
@@ -203,13 +203,13 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
         is_proved: true,
     };
     let _ = attempt;
-    world.put(Input::LookedUp(SessionId(1), vec![(known, InStore::Open)]));
+    world.put(Input::LookedUp(SessionId(1), vec![(known, StoredTaskState::Open)]));
     let order = world.attaches().pop().expect("it is asked again");
     assert!(order.start.is_none() && !order.discard && order.delay > Duration::ZERO);
 }
 
 #[test]
-fn whoever_asks_for_the_same_job_before_it_is_stored_gets_the_same_answer() {
+fn duplicate_requests_before_a_job_is_stored_get_the_same_answer() {
     let mut world = World::with_agent("web-1", "boot");
     let choice = world.choose("web-1", false);
     let asked = || {
@@ -235,9 +235,9 @@ fn whoever_asks_for_the_same_job_before_it_is_stored_gets_the_same_answer() {
 }
 
 #[test]
-fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_seen() {
+fn writes_of_a_restored_master_do_not_hide_that_an_agent_is_ahead() {
     let (world, _) = World::with_task(None);
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     // Other agents have connected before, and the store has reached the revision from before its restoration.
     again.core.revision = 9;
     let mut newcomer = World::newcomer(2, "web-1", "boot");
@@ -246,7 +246,7 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
     assert!(again.core.status().ahead.starts_with("web-1 has seen"));
 
     // A revision that the agent received from this master was not lost.
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     again.core.revision = 9;
     again.put(Input::SessionClosed(SessionId(2)));
@@ -257,7 +257,7 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
 }
 
 #[test]
-fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_store() {
+fn a_queued_task_is_not_started_on_an_agent_that_is_ahead() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
@@ -269,7 +269,7 @@ fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_stor
 }
 
 #[test]
-fn a_job_is_written_together_with_who_started_it() {
+fn a_job_and_its_audit_record_are_one_transaction() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let is_job = |write: &Write| matches!(write, Write::PutJob(_));
@@ -279,7 +279,7 @@ fn a_job_is_written_together_with_who_started_it() {
 }
 
 #[test]
-fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
+fn an_inventory_does_not_affect_tasks_of_others_or_tasks_under_way() {
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     let options = JobOptions { plan, ..JobOptions::default() };
@@ -308,7 +308,7 @@ fn a_cancel_is_answered_when_its_outcome_is_on_the_disk() {
 }
 
 #[test]
-fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
+fn a_reported_task_that_is_known_or_of_another_key_is_not_attached() {
     // The task is sent, and reported again: nothing is new.
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
@@ -354,7 +354,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
 }
 
 #[test]
-fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive_any_more() {
+fn a_cancel_on_a_deleted_agent_is_answered_after_the_permission_expires() {
     let (mut world, _) = World::with_task(None);
     world.cancel(7);
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
@@ -368,7 +368,7 @@ fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive
 }
 
 #[test]
-fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobody() {
+fn an_unproved_later_revision_is_recorded_once_and_has_no_effect() {
     let mut world = World::two_agents();
     world.put(Input::SessionClosed(SessionId(2)));
     for session in 3..9 {
@@ -393,7 +393,7 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
 }
 
 #[test]
-fn a_task_that_was_never_sent_is_not_running_because_its_agent_says_so() {
+fn a_task_that_was_not_sent_is_attached_only_if_the_report_has_a_proof() {
     let mut world = World::fleet(2);
     let mut options = JobOptions::default();
     options.plan.fanout = Some(1);
@@ -408,7 +408,7 @@ fn a_task_that_was_never_sent_is_not_running_because_its_agent_says_so() {
 }
 
 #[test]
-fn agents_are_told_to_remember_when_somebodys_rights_have_ended() {
+fn agents_remember_the_revision_after_a_revocation() {
     let mut world = World::two_agents();
     let remembered = |world: &mut World| {
         let of = |effect: &Effect| matches!(effect, Effect::Remember(..));

@@ -26,7 +26,7 @@ fn a_job_is_over_with_its_last_task_and_not_before() {
 }
 
 #[test]
-fn a_job_that_nobody_can_take_part_in_is_over_as_it_begins() {
+fn a_job_without_reachable_agents_ends_at_once() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
     let options = JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
@@ -36,7 +36,7 @@ fn a_job_that_nobody_can_take_part_in_is_over_as_it_begins() {
 }
 
 #[test]
-fn a_job_whose_outcomes_are_all_there_is_over_after_a_restart() {
+fn a_job_with_all_outcomes_stored_ends_after_a_restart() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
@@ -51,7 +51,7 @@ fn a_job_whose_outcomes_are_all_there_is_over_after_a_restart() {
 }
 
 #[test]
-fn a_job_of_which_a_part_has_ended_continues_after_a_restart_and_leaves_nothing_behind() {
+fn a_partly_ended_job_continues_after_a_restart() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(2), ..Plan::default() });
     world.end(&first[0], 0);
@@ -70,7 +70,7 @@ fn a_job_of_which_a_part_has_ended_continues_after_a_restart_and_leaves_nothing_
 }
 
 #[test]
-fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
+fn an_ended_job_is_listed_as_ended_before_it_is_stored() {
     let mut world = World::fleet(2);
     world.run(1, "web-[1-2]");
     let orders = world.attaches();

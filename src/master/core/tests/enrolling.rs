@@ -38,7 +38,7 @@ fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
 }
 
 #[test]
-fn tokens_end_by_use_and_by_time() {
+fn tokens_end_after_their_uses_and_at_their_expiry() {
     let mut world = World::new();
     let make = |world: &mut World, hash: &str, uses| {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
@@ -59,7 +59,7 @@ fn tokens_end_by_use_and_by_time() {
 }
 
 #[test]
-fn a_token_that_was_revoked_lets_nobody_in() {
+fn a_revoked_token_enrolls_no_agent() {
     let mut world = World::new();
     for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
@@ -86,7 +86,7 @@ fn a_token_that_was_revoked_lets_nobody_in() {
 }
 
 #[test]
-fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
+fn a_full_pending_list_evicts_keys_of_the_busiest_network() {
     let mut world = World::new();
     let from = |world: &mut World, source: [u8; 4], key: &str| {
         let asked = EnrollAsked { from: Some(source.into()), ..World::asked("a", key) };
@@ -115,7 +115,7 @@ fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
 }
 
 #[test]
-fn a_master_that_takes_agents_by_token_only_has_no_waiting_list() {
+fn with_enroll_token_no_key_becomes_pending() {
     let mut world = World::new();
     world.core.policy.enroll = Enroll::Token;
     let (hash, by) = ("one".to_owned(), "ana".to_owned());
@@ -133,7 +133,7 @@ fn a_master_that_takes_agents_by_token_only_has_no_waiting_list() {
 }
 
 #[test]
-fn the_waiting_list_is_short_and_shared_fairly() {
+fn the_pending_list_is_limited_per_source() {
     let mut world = World::new();
     for n in 0..10 {
         let reply = world.enroll(&format!("a-{n}"), &format!("{n}"), None);
@@ -189,7 +189,7 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
 }
 
 #[test]
-fn a_key_that_is_let_in_waits_no_more_and_others_do() {
+fn an_enrolled_key_is_no_longer_pending() {
     let mut world = World::new();
     for name in ["a", "b"] {
         world.enroll(name, name, None);
@@ -210,7 +210,7 @@ fn a_key_that_is_let_in_waits_no_more_and_others_do() {
 }
 
 #[test]
-fn an_agent_that_was_just_let_in_is_waited_for() {
+fn tasks_wait_for_an_agent_that_was_just_enrolled() {
     let mut world = World::new();
     world.agent("a");
     assert_eq!(world.run(1, "a").tasks[0].state, TaskState::Queued);
@@ -219,7 +219,7 @@ fn an_agent_that_was_just_let_in_is_waited_for() {
 }
 
 #[test]
-fn a_key_waits_for_a_day_after_it_asked_last() {
+fn a_pending_key_expires_a_day_after_its_last_request() {
     let mut world = World::new();
     world.enroll("a", "a", None);
     world.enroll("b", "b", None);
@@ -236,7 +236,7 @@ fn a_key_waits_for_a_day_after_it_asked_last() {
 }
 
 #[test]
-fn whoever_is_refused_is_counted() {
+fn refused_enrollments_are_counted() {
     let mut world = World::new();
     for _ in 0..3 {
         world.enroll("a", "a", Some("no such token"));
@@ -246,7 +246,7 @@ fn whoever_is_refused_is_counted() {
 }
 
 #[test]
-fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
+fn a_key_with_a_code_is_approved_only_by_that_code() {
     let mut world = World::new();
     let ca = world.core.policy.ca;
     let code = Code::from_random([7; 10]);

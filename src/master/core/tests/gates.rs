@@ -82,7 +82,7 @@ fn indices(orders: &[AttachOrder]) -> Vec<u32> {
 }
 
 #[test]
-fn no_more_than_the_fan_out_is_under_way() {
+fn at_most_fanout_tasks_are_under_way() {
     let mut world = World::fleet(5);
     let first = world.planned(Plan { fanout: Some(2), ..Plan::default() });
     assert_eq!(indices(&first), [0, 1]);
@@ -93,7 +93,7 @@ fn no_more_than_the_fan_out_is_under_way() {
 }
 
 #[test]
-fn who_is_offline_does_not_use_the_fan_out_and_takes_part_when_back() {
+fn an_offline_agent_does_not_use_the_fan_out_and_takes_part_when_it_returns() {
     let mut world = World::fleet(3);
     world.put(Input::SessionClosed(SessionId(1)));
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
@@ -106,7 +106,7 @@ fn who_is_offline_does_not_use_the_fan_out_and_takes_part_when_back() {
 }
 
 #[test]
-fn an_agent_that_leaves_before_it_was_sent_anything_gives_its_place_to_another() {
+fn an_agent_that_disconnects_before_its_turn_frees_its_place() {
     let mut world = World::fleet(2);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
@@ -118,7 +118,7 @@ fn an_agent_that_leaves_before_it_was_sent_anything_gives_its_place_to_another()
 }
 
 #[test]
-fn a_deadline_counts_from_a_tasks_turn() {
+fn the_start_deadline_counts_from_a_tasks_turn() {
     let mut world = World::fleet(2);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     for _ in 0..20 {
@@ -186,7 +186,7 @@ fn a_failing_canary_holds_the_job_until_it_is_promoted_or_stopped() {
 }
 
 #[test]
-fn a_canary_that_does_well_lets_the_others_go() {
+fn a_successful_canary_opens_the_next_batch() {
     let mut world = World::fleet(3);
     let stop_if = StopIf { failures: true, differs: false };
     let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
@@ -194,7 +194,7 @@ fn a_canary_that_does_well_lets_the_others_go() {
 }
 
 #[test]
-fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
+fn a_task_that_is_cancelled_before_its_turn_uses_no_fan_out() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
@@ -208,7 +208,7 @@ fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
 }
 
 #[test]
-fn whoever_stops_a_job_hears_how_many_of_its_tasks_will_not_start() {
+fn stopping_a_job_reports_how_many_tasks_are_skipped() {
     let mut world = World::fleet(4);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     world.end(&first[0], 0);
@@ -220,7 +220,7 @@ fn whoever_stops_a_job_hears_how_many_of_its_tasks_will_not_start() {
 }
 
 #[test]
-fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() {
+fn start_within_applies_to_offline_agents_of_later_batches() {
     for (within_ms, word) in [(3_600_000, "queued"), (0, "undeliverable")] {
         let mut world = World::fleet(2);
         let plan = Plan { canary: Some(1), ..Plan::default() };
@@ -234,7 +234,7 @@ fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() 
 }
 
 #[test]
-fn too_many_failures_end_a_job() {
+fn more_failures_than_max_failures_stop_a_job() {
     let mut world = World::fleet(6);
     let plan = Plan { fanout: Some(2), max_failures: Some("1".parse().unwrap()), ..Plan::default() };
     let first = world.planned(plan);
@@ -248,7 +248,7 @@ fn too_many_failures_end_a_job() {
 }
 
 #[test]
-fn output_that_is_not_the_canarys_holds_a_job() {
+fn output_that_differs_from_the_canarys_holds_a_job() {
     let mut world = World::fleet(4);
     let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
@@ -270,7 +270,7 @@ fn output_that_is_not_the_canarys_holds_a_job() {
 }
 
 #[test]
-fn what_an_operator_lets_pass_is_what_others_may_print_too() {
+fn promoted_output_is_accepted_from_later_tasks() {
     let mut world = World::fleet(5);
     let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
@@ -289,7 +289,7 @@ fn what_an_operator_lets_pass_is_what_others_may_print_too() {
 }
 
 #[test]
-fn without_a_canary_to_compare_with_an_operator_decides_once() {
+fn a_job_without_an_ended_canary_is_held_once() {
     let mut world = World::fleet(3);
     world.put(Input::SessionClosed(SessionId(1)));
     let plan =
@@ -303,7 +303,7 @@ fn without_a_canary_to_compare_with_an_operator_decides_once() {
 }
 
 #[test]
-fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
+fn an_interrupted_comparison_is_repeated_after_a_restart() {
     let mut world = World::fleet(3);
     let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
@@ -323,7 +323,7 @@ fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
 }
 
 #[test]
-fn nothing_of_a_job_continues_before_a_restarted_master_has_looked_at_all_of_it() {
+fn a_restarted_master_continues_no_job_before_it_has_checked_it() {
     let mut world = World::fleet(2);
     world.planned(Plan { fanout: Some(1), ..Plan::default() });
     let mut world = world.restarted();
@@ -339,7 +339,7 @@ fn nothing_of_a_job_continues_before_a_restarted_master_has_looked_at_all_of_it(
 }
 
 #[test]
-fn a_held_job_says_so_once() {
+fn a_held_gate_is_published_once() {
     let mut world = World::fleet(4);
     let stop_if = StopIf { failures: true, differs: false };
     let first = world.planned(Plan { canary: Some(3), stop_if, ..Plan::default() });
@@ -393,7 +393,7 @@ fn a_job_that_was_being_stopped_is_stopped_after_a_restart() {
 }
 
 #[test]
-fn a_job_that_is_cancelled_as_a_whole_gives_no_other_reason() {
+fn cancelling_a_whole_job_does_not_count_as_failures() {
     let mut world = World::fleet(4);
     let plan = Plan { fanout: Some(1), max_failures: Some("0".parse().unwrap()), ..Plan::default() };
     assert_eq!(indices(&world.planned(plan)), [0]);
@@ -404,7 +404,7 @@ fn a_job_that_is_cancelled_as_a_whole_gives_no_other_reason() {
 }
 
 #[test]
-fn what_a_promotion_lets_go_waits_for_its_record() {
+fn a_promotion_starts_tasks_after_it_is_recorded() {
     let mut world = World::fleet(2);
     let stop_if = StopIf { failures: true, differs: false };
     let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
@@ -417,7 +417,7 @@ fn what_a_promotion_lets_go_waits_for_its_record() {
 }
 
 #[test]
-fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting() {
+fn a_task_on_an_agent_drained_before_its_turn_is_refused_and_frees_its_place() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     let drain = |world: &mut World, reason: Option<&str>| {
@@ -442,7 +442,7 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
 }
 
 #[test]
-fn a_task_that_is_about_to_be_sent_ends_with_its_job_and_waits_again_when_its_agent_leaves() {
+fn a_task_about_to_be_sent_is_skipped_by_a_stop_and_queued_again_when_its_agent_disconnects() {
     for is_stopped in [true, false] {
         let mut world = World::fleet(1);
         world.put(Input::SessionClosed(SessionId(1)));
@@ -469,7 +469,7 @@ fn a_task_that_is_about_to_be_sent_ends_with_its_job_and_waits_again_when_its_ag
 }
 
 #[test]
-fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
+fn a_task_whose_agent_disconnects_before_it_was_sent_loses_its_turn() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);

@@ -270,7 +270,7 @@ fn task(number: u128, index: u32) -> TaskId {
 }
 
 #[test]
-fn a_job_goes_from_wish_to_outcome() {
+fn a_job_runs_from_its_request_to_its_outcome() {
     let mut world = World::with_agent("web-1", "boot");
     let job = world.run(1, "web-1");
     assert_eq!((job.number, job.plain_name), (1, true));
@@ -289,7 +289,7 @@ fn a_job_goes_from_wish_to_outcome() {
 }
 
 #[test]
-fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
+fn a_task_starts_only_on_the_recorded_incarnation_and_before_its_deadline() {
     let mut world = World::with_agent("web-1", "boot1");
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().start.is_some());
@@ -318,7 +318,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
 }
 
 #[test]
-fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
+fn a_cancel_is_sent_when_the_agent_reconnects() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let attempt = world.attaches().pop().unwrap().attempt;
@@ -335,7 +335,7 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
 }
 
 #[test]
-fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
+fn a_lost_attach_is_retried_with_a_higher_attempt() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let first = world.attaches().pop().unwrap();
@@ -358,7 +358,7 @@ fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
 }
 
 #[test]
-fn an_attach_that_is_lost_again_and_again_is_tried_ever_later_but_not_for_ever() {
+fn attach_retries_back_off_up_to_a_maximum_delay() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let mut delays = Vec::new();
@@ -373,7 +373,7 @@ fn an_attach_that_is_lost_again_and_again_is_tried_ever_later_but_not_for_ever()
 }
 
 #[test]
-fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
+fn a_cancel_reports_how_many_tasks_were_notified_and_how_many_will_be() {
     let mut world = World::with_agent("web-1", "boot");
     for name in ["web-2", "web-3", "web-4"] {
         world.agent(name);
@@ -420,7 +420,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
 }
 
 #[test]
-fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
+fn the_reason_a_task_waits_is_published_once_and_until_it_ends() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
@@ -449,7 +449,7 @@ fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
 }
 
 #[test]
-fn a_word_of_an_earlier_attempt_changes_nothing() {
+fn messages_of_an_earlier_attempt_are_ignored() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
@@ -463,7 +463,7 @@ fn a_word_of_an_earlier_attempt_changes_nothing() {
 }
 
 #[test]
-fn a_task_that_ended_at_once_tells_when_it_started_and_each_later_word_stands_beside_its_outcome() {
+fn an_outcome_implies_the_start_time_and_later_outcomes_are_recorded_beside_it() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     world.connect(2, "web-2", "boot");

@@ -27,7 +27,7 @@ impl World {
         self.ask(|reply| Input::Identify(who, reply)).map(|principal| (principal.name, principal.role))
     }
 
-    fn by_key(&mut self, name: &str, with: &str) -> Option<Role> {
+    fn role_by_key(&mut self, name: &str, with: &str) -> Option<Role> {
         self.is(ConnectionIdentity::Key(name.parse().unwrap(), key(with))).map(|(_, role)| role)
     }
 }
@@ -37,20 +37,20 @@ fn refused<A>(answer: &Result<A, Denied>, text: &str) -> bool {
 }
 
 #[test]
-fn a_login_is_good_once_for_a_time_and_for_the_key_that_used_it() {
+fn a_login_is_valid_once_until_it_expires_and_for_one_key() {
     let mut world = World::new();
     let invited = world.invite("ana", Some(Role::Operator), "");
     let expires_ms = invited.unwrap().login_expires_ms;
     assert_eq!(expires_ms, Some(world.now().unix_ms + 60_000));
-    assert_eq!(world.by_key("ana", "laptop"), None, "nobody has logged in yet");
+    assert_eq!(world.role_by_key("ana", "laptop"), None, "nobody has logged in yet");
     assert!(refused(&world.log_in("another secret", "laptop"), "not known here"));
     let logged_in = world.log_in("secret of ana", "laptop");
     assert!(
         matches!(&logged_in, Ok(OperatorIdentity { name, role: Role::Operator }) if name.as_str() == "ana")
     );
-    assert_eq!(world.by_key("ana", "laptop"), Some(Role::Operator));
-    assert_eq!(world.by_key("ana", "another key"), None);
-    assert_eq!(world.by_key("eve", "laptop"), None, "a key is good under its operator's name");
+    assert_eq!(world.role_by_key("ana", "laptop"), Some(Role::Operator));
+    assert_eq!(world.role_by_key("ana", "another key"), None);
+    assert_eq!(world.role_by_key("eve", "laptop"), None, "a key is good under its operator's name");
     assert!(matches!(world.log_in("secret of ana", "laptop"), Ok(OperatorIdentity { .. })), "a lost answer");
     assert!(refused(&world.log_in("secret of ana", "desktop"), "was used already"));
 
@@ -62,7 +62,7 @@ fn a_login_is_good_once_for_a_time_and_for_the_key_that_used_it() {
 }
 
 #[test]
-fn an_operator_is_invited_once_and_gets_logins_for_some_machines() {
+fn an_operator_is_added_once_and_can_log_in_on_20_machines() {
     let mut world = World::new();
     assert!(refused(&world.invite("ana", None, ""), "no such operator: ana"));
     world.invite("ana", Some(Role::Viewer), "").unwrap();
@@ -76,11 +76,11 @@ fn an_operator_is_invited_once_and_gets_logins_for_some_machines() {
         assert!(world.invite("ana", None, "").is_ok());
     }
     assert!(refused(&world.log_in("secret of ana", "one too many"), "has logged in on 20 machines"));
-    assert_eq!(world.by_key("ana", "key 0"), Some(Role::Viewer), "another login takes nothing away");
+    assert_eq!(world.role_by_key("ana", "key 0"), Some(Role::Viewer), "another login takes nothing away");
 }
 
 #[test]
-fn a_user_of_the_machine_is_one_operator_and_needs_no_login() {
+fn a_unix_user_is_at_most_one_operator_and_needs_no_login() {
     let mut world = World::new();
     assert!(matches!(
         world.invite("ana", Some(Role::Operator), "ana"),
@@ -101,7 +101,7 @@ fn a_user_of_the_machine_is_one_operator_and_needs_no_login() {
 }
 
 #[test]
-fn whoever_is_revoked_is_nobody_at_once_and_may_be_invited_again() {
+fn a_revoked_operator_loses_access_at_once_and_can_be_added_again() {
     let mut world = World::new();
     world.invite("ana", Some(Role::Admin), "").unwrap();
     world.log_in("secret of ana", "laptop").unwrap();
@@ -121,14 +121,14 @@ fn whoever_is_revoked_is_nobody_at_once_and_may_be_invited_again() {
     assert!(stored.is_revoked && stored.keys.is_empty() && stored.login.is_none(), "{stored:?}");
     revoke(&mut world, "bob").unwrap();
     assert_eq!(
-        (world.by_key("ana", "laptop"), world.is(ConnectionIdentity::UnixUser("bob".into()))),
+        (world.role_by_key("ana", "laptop"), world.is(ConnectionIdentity::UnixUser("bob".into()))),
         (None, None)
     );
     assert!(refused(&world.log_in("secret of ana", "laptop"), "not known here"));
     assert!(refused(&revoke(&mut world, "ana"), "was revoked"));
     assert!(refused(&world.invite("ana", None, ""), "was revoked"));
     assert!(world.invite("ana", Some(Role::Viewer), "").is_ok());
-    assert_eq!(world.by_key("ana", "laptop"), None, "an old key is no key");
+    assert_eq!(world.role_by_key("ana", "laptop"), None, "an old key is no key");
     assert!(world.invite("bert", Some(Role::Operator), "bob").is_ok());
     assert_eq!(
         world.is(ConnectionIdentity::UnixUser("bob".into())),

@@ -8,22 +8,22 @@ use crate::{
 
 /// Returns a master that was restarted one second after a job for an offline agent began, and that received
 /// this order.
-fn just_started_and_told(order: Input) -> World {
+fn restarted_with_order(order: Input) -> World {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.put(order);
     again
 }
 
 #[test]
-fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
+fn a_restarted_master_answers_orders_after_earlier_permissions_expire() {
     let job = JobReference::Number(1);
     let cancel = Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: caller(7) };
     let stop = Input::StopJob { job, by: "ana".into(), reply: caller(7) };
     for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
-        let mut again = just_started_and_told(order);
+        let mut again = restarted_with_order(order);
         assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
         again.pass(9);
         assert!(!again.answered(7) && !again.core.jobs.is_empty());
@@ -35,12 +35,12 @@ fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permis
 }
 
 #[test]
-fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arrive_any_more() {
+fn a_task_of_a_deleted_agent_ends_after_earlier_permissions_expire() {
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
-    let mut again = just_started_and_told(Input::Delete { name, by, reply: caller(7) });
+    let mut again = restarted_with_order(Input::Delete { name, by, reply: caller(7) });
     assert!(!again.answered(7), "an earlier master's permission may be on its way");
     // A master that dies before that time does not leave the task open for ever.
-    let mut third = again.started_anew(Duration::from_secs(1), 0);
+    let mut third = again.restarted_after(Duration::from_secs(1), 0);
     for master in [&mut again, &mut third] {
         assert!(!master.core.jobs.is_empty());
         master.pass(9);
@@ -68,7 +68,7 @@ fn orders() -> [(Input, &'static str); 3] {
 }
 
 #[test]
-fn whatever_forbids_a_task_that_was_sent_is_answered_when_it_cannot_start_and_nothing_permits_it_again() {
+fn an_order_is_answered_when_the_sent_task_cannot_start_and_is_never_permitted_again() {
     for (order, word) in orders() {
         let (mut world, _) = World::with_task(Some(3_600_000));
         world.put(Input::SessionClosed(SessionId(1)));
@@ -100,7 +100,7 @@ fn an_attach_that_was_not_opened_yet_gives_no_permission_after_an_order() {
 }
 
 #[test]
-fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes() {
+fn a_task_that_an_agent_proves_is_running_whatever_the_restored_store_says() {
     // The backup is from before the second batch, which the lost master has started.
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
@@ -109,7 +109,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         JobStart::Live(_)
     ));
     for order in orders().map(|(order, _)| order) {
-        let mut again = world.started_anew(Duration::from_secs(1), 0);
+        let mut again = world.restarted_after(Duration::from_secs(1), 0);
         again.connect(2, "web-2", "boot");
         again.attaches();
         again.put(order);
@@ -126,7 +126,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
 }
 
 #[test]
-fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
+fn the_grace_of_a_cancel_is_stored_for_agents_that_reconnect_later() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
@@ -146,7 +146,7 @@ fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
 }
 
 #[test]
-fn the_grace_of_a_cancel_brings_no_forgotten_values_back() {
+fn storing_the_grace_of_a_cancel_does_not_restore_deleted_values() {
     let mut world = World::fleet(2);
     let secret = Variable::new(b"PW".to_vec(), b"secret".to_vec()).unwrap();
     let options = JobOptions {

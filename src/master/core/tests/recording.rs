@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::command::Variable;
 
 #[test]
-fn what_cannot_be_recorded_is_not_started() {
+fn a_job_that_cannot_be_recorded_is_not_started() {
     let mut world = World::with_agent("web-1", "boot");
     let begun = world.run(9, "web-1").number;
     world.attaches();
@@ -34,7 +34,7 @@ fn an_outcome_that_cannot_be_written_is_written_later() {
 }
 
 #[test]
-fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_back() {
+fn a_task_is_sent_only_after_the_incarnation_is_stored() {
     let mut world = World::with_agent("web-1", "boot1");
     world.put(Input::SessionClosed(SessionId(1)));
     let options = JobOptions { start_within_ms: Some(600_000), ..JobOptions::default() };
@@ -87,7 +87,7 @@ fn values_of_variables_leave_the_store_when_every_task_is_refused_at_once() {
 }
 
 #[test]
-fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
+fn an_order_that_cannot_be_recorded_is_answered_as_done_but_not_recorded() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     world.disk_full = true;

@@ -4,26 +4,26 @@ use super::*;
 use crate::domain::plan::{Plan, StopIf};
 
 #[test]
-fn a_clock_that_was_set_back_gives_nobody_more_time_than_was_asked_for() {
+fn a_clock_that_was_set_back_extends_no_deadline() {
     let day = -86_400_000;
     let (world, _) = World::with_task(Some(20_000));
-    let mut again = world.started_anew(Duration::from_secs(1), day);
+    let mut again = world.restarted_after(Duration::from_secs(1), day);
     again.now = Duration::from_secs(19);
     again.connect(2, "web-1", "boot");
     assert!(again.attaches().pop().unwrap().start.is_some());
-    let mut again = world.started_anew(Duration::from_secs(1), day);
+    let mut again = world.restarted_after(Duration::from_secs(1), day);
     again.now = Duration::from_secs(21);
     again.connect(2, "web-1", "boot");
     assert_eq!(again.attaches().pop().unwrap().start, None);
 }
 
 #[test]
-fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_any_more() {
+fn a_task_that_an_earlier_master_may_have_sent_is_skipped_after_its_permission_expires() {
     let mut world = World::two_agents();
     let plan = Plan { fanout: Some(1), ..Plan::default() };
     let options = JobOptions { plan, ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    let mut again = world.restarted_after(Duration::from_secs(1), 0);
     again.pass(1);
     let (job, by) = (JobReference::Number(1), "ana".to_owned());
     again.put(Input::StopJob { job, by, reply: caller(900) });
@@ -37,7 +37,7 @@ fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_a
 }
 
 #[test]
-fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_restarted() {
+fn a_restart_does_not_expire_tasks_that_wait_for_their_turn() {
     // Returns the state of the second of two tasks, 30 s after a restart, with `--start-within 20s`.
     let second = |first_has_ended: bool, plan: Plan, code: u8| {
         let mut world = World::two_agents();
@@ -51,7 +51,7 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
         } else {
             world.put(Input::TaskStarted { id: task(1, 0), attempt: first[0].attempt, elapsed_ms: 0 });
         }
-        let mut again = world.started_anew(Duration::from_secs(1), 0);
+        let mut again = world.restarted_after(Duration::from_secs(1), 0);
         again.pass(1);
         again.pass(29);
         let job = again.core.jobs.values().next();
@@ -65,7 +65,7 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
 }
 
 #[test]
-fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
+fn a_requested_deadline_includes_the_time_without_a_master() {
     let offline = |start_within_ms| {
         let mut world = World::with_agent("web-1", "boot");
         world.put(Input::SessionClosed(SessionId(1)));
@@ -74,7 +74,7 @@ fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
         world
     };
     let is_started = |world: &World, passed: u64| {
-        let mut again = world.started_anew(Duration::from_secs(passed), 0);
+        let mut again = world.restarted_after(Duration::from_secs(passed), 0);
         again.pass(1);
         again.connect(2, "web-1", "boot");
         again.attaches().iter().any(|order| order.start.is_some())

@@ -6,7 +6,7 @@ use crate::{
         command::{Bytes, TaskSpec, Variable},
         input::StandardInput,
     },
-    master::core::stored::{InStore, KnownNumber, KnownTask, StoredJob},
+    master::core::stored::{KnownTask, StoredJob, StoredJobNumber, StoredTaskState},
 };
 
 fn known(job: u128, index: u32, job_number: u64) -> KnownTask {
@@ -35,8 +35,8 @@ impl World {
         world
     }
 
-    fn tells(&mut self, session: u64, known: KnownTask, number: KnownNumber) -> Vec<AttachOrder> {
-        self.put(Input::LookedUp(SessionId(session), vec![(known, InStore::Nothing { number })]));
+    fn tells(&mut self, session: u64, known: KnownTask, number: StoredJobNumber) -> Vec<AttachOrder> {
+        self.put(Input::LookedUp(SessionId(session), vec![(known, StoredTaskState::Nothing { number })]));
         self.attaches()
     }
 
@@ -52,11 +52,11 @@ impl World {
 }
 
 #[test]
-fn a_job_is_recovered_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
+fn a_job_is_recovered_from_each_agent_that_reports_it_and_ends_with_the_last_task() {
     let mut world = World::two_agents();
-    let mut orders = world.tells(2, known(9, 3, 7), KnownNumber::Free);
-    orders.extend(world.tells(1, known(9, 0, 7), KnownNumber::Free));
-    assert!(world.tells(1, known(9, 0, 7), KnownNumber::Free).is_empty(), "it is here already");
+    let mut orders = world.tells(2, known(9, 3, 7), StoredJobNumber::Free);
+    orders.extend(world.tells(1, known(9, 0, 7), StoredJobNumber::Free));
+    assert!(world.tells(1, known(9, 0, 7), StoredJobNumber::Free).is_empty(), "it is here already");
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 3), task(9, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()));
 
@@ -92,14 +92,14 @@ fn a_job_is_recovered_from_each_agent_that_tells_of_it_and_ends_with_the_last() 
 }
 
 #[test]
-fn a_job_that_comes_back_keeps_its_number_unless_another_job_has_it() {
+fn a_recovered_job_keeps_its_number_unless_another_job_has_it() {
     let last = 41;
     for (told, in_store, number) in [
-        (7, KnownNumber::Free, 7),
-        (7, KnownNumber::Taken, 42),
-        (7, KnownNumber::Is(12), 12),
-        (42, KnownNumber::Free, 42),
-        (last + 1_000_000, KnownNumber::Free, last + 1_000_000),
+        (7, StoredJobNumber::Free, 7),
+        (7, StoredJobNumber::Taken, 42),
+        (7, StoredJobNumber::Is(12), 12),
+        (42, StoredJobNumber::Free, 42),
+        (last + 1_000_000, StoredJobNumber::Free, last + 1_000_000),
     ] {
         let mut world = World::two_agents();
         world.core.last_number = last;
@@ -109,16 +109,16 @@ fn a_job_that_comes_back_keeps_its_number_unless_another_job_has_it() {
         assert_eq!(next, number.max(last) + 1, "{told}: later ones count on");
     }
     let mut world = World::two_agents();
-    world.tells(1, known(9, 0, 7), KnownNumber::Free);
-    world.tells(2, known(10, 0, 7), KnownNumber::Free);
+    world.tells(1, known(9, 0, 7), StoredJobNumber::Free);
+    world.tells(2, known(10, 0, 7), StoredJobNumber::Free);
     assert_eq!(world.recovered()[1].job.number, 8, "another job is called that");
 }
 
 #[test]
-fn tasks_that_are_told_of_in_any_order_are_each_found() {
+fn tasks_can_be_recovered_in_any_order() {
     let mut world = World::two_agents();
     for index in [5, 2, 7, 0, 6] {
-        world.tells(1, known(9, index, 7), KnownNumber::Free);
+        world.tells(1, known(9, index, 7), StoredJobNumber::Free);
     }
     let job = world.found(7).unwrap();
     assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 2, 5, 6, 7]);
@@ -130,20 +130,20 @@ fn tasks_that_are_told_of_in_any_order_are_each_found() {
 }
 
 #[test]
-fn a_command_that_was_fed_is_told_as_one_that_was() {
+fn a_recovered_job_keeps_its_standard_input() {
     let mut world = World::two_agents();
     let mut fed = known(9, 0, 7);
     fed.spec.input = StandardInput::Stream;
-    assert!(world.tells(1, fed, KnownNumber::Free)[0].is_fed);
+    assert!(world.tells(1, fed, StoredJobNumber::Free)[0].is_fed);
     assert_eq!(world.recovered()[0].options.input, StandardInput::Stream);
 }
 
 #[test]
-fn each_question_for_facts_has_a_higher_attempt_than_all_before() {
+fn each_recall_has_a_higher_attempt_than_all_before() {
     let mut world = World::two_agents();
     let mut last = 0;
     for _ in 0..3 {
-        world.put(Input::LookedUp(SessionId(1), vec![(known(9, 0, 7), InStore::Ended)]));
+        world.put(Input::LookedUp(SessionId(1), vec![(known(9, 0, 7), StoredTaskState::Ended)]));
         let order = world.attaches().pop().unwrap();
         assert!(order.attempt > last && order.attempt > world.core.first_attempt() + 1_000_000);
         assert!(order.attempt < world.core.first_attempt() + (1 << 24), "within this master's term");

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_was_shown_is_what_runs() {
+fn a_job_runs_only_on_the_agents_that_were_shown() {
     let mut world = World::new();
     world.agent("web-1");
     world.agent("web-2");
@@ -28,7 +28,7 @@ fn what_was_shown_is_what_runs() {
 }
 
 #[test]
-fn labels_that_operators_set_win_and_stay_with_the_name() {
+fn operators_labels_take_precedence_and_stay_with_the_name() {
     let mut world = World::with_agent("web-1", "boot");
     let change = |world: &mut World, changes: &[&str]| {
         let choice = Box::new(world.choose("web-1", false));
@@ -65,7 +65,7 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
 }
 
 #[test]
-fn whoever_asks_for_what_is_not_there_is_told_what_is() {
+fn errors_for_unknown_targets_suggest_known_ones() {
     let mut world = World::two_agents();
     world.enroll("new-1", "new", None);
     let mut said = |target: &str| match world.run_with(1, target, JobOptions::default()) {
@@ -92,7 +92,7 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
 }
 
 #[test]
-fn whoever_drains_agents_hears_how_many_tasks_continue_there() {
+fn draining_reports_how_many_tasks_continue() {
     let mut world = World::two_agents();
     for (number, target) in [(1, "web-1"), (2, "web-[1-2]")] {
         world.run(number, target);
@@ -107,7 +107,7 @@ fn whoever_drains_agents_hears_how_many_tasks_continue_there() {
 }
 
 #[test]
-fn whoever_was_chosen_and_is_gone_by_then_is_left_out() {
+fn agents_that_were_deleted_since_the_selection_are_left_out() {
     let mut world = World::two_agents();
     let choice = world.choose("web-*", false);
     let drain = |world: &mut World, choice: &Choice| {
@@ -161,7 +161,7 @@ fn targets_by_state_wait_a_minute_after_a_start() {
 }
 
 #[test]
-fn names_that_nobody_has_start_nothing() {
+fn a_target_with_unknown_names_starts_nothing() {
     let mut world = World::new();
     world.agent("web-1");
     world.agent("web-2");
@@ -176,10 +176,10 @@ fn names_that_nobody_has_start_nothing() {
 }
 
 #[test]
-fn what_a_returning_agent_has_is_recovered_or_taken_over() {
+fn tasks_of_a_returning_agent_are_recovered_or_recalled() {
     use crate::{
         domain::command::TaskSpec,
-        master::core::stored::{InStore, KnownNumber, KnownTask},
+        master::core::stored::{KnownTask, StoredJobNumber, StoredTaskState},
     };
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
@@ -208,8 +208,11 @@ fn what_a_returning_agent_has_is_recovered_or_taken_over() {
         _ => None,
     });
     assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
-    let nothing = InStore::Nothing { number: KnownNumber::Free };
-    world.put(Input::LookedUp(SessionId(1), vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
+    let nothing = StoredTaskState::Nothing { number: StoredJobNumber::Free };
+    world.put(Input::LookedUp(
+        SessionId(1),
+        vec![(known(2, 3), nothing), (known(3, 0), StoredTaskState::Ended)],
+    ));
     let orders = world.attaches();
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()), "nothing of it is started again");
@@ -224,7 +227,7 @@ fn what_a_returning_agent_has_is_recovered_or_taken_over() {
 }
 
 #[test]
-fn those_who_were_shown_are_known_by_name_whatever_their_order() {
+fn the_order_of_shown_agents_does_not_matter() {
     let mut world = World::new();
     let names = ["web-1", "web-2", "web-9", "web-10", "web-11", "db-3"];
     for (session, name) in (1..).zip(names) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::{command::Variable, input::StandardInput};
 
 #[test]
-fn the_same_wish_twice_is_one_job() {
+fn a_repeated_request_starts_one_job() {
     let mut world = World::with_agent("web-1", "boot");
     let first = world.run(7, "web-1");
     let again = world.run(7, "web-1");
@@ -13,7 +13,7 @@ fn the_same_wish_twice_is_one_job() {
 }
 
 #[test]
-fn the_same_wish_after_its_job_has_ended_starts_nothing() {
+fn a_request_that_is_repeated_after_the_job_ended_starts_nothing() {
     let mut world = World::with_agent("web-1", "boot");
     world.in_store = true;
     assert_eq!(world.run_with(7, "web-1", JobOptions::default()), JobStart::Ended);
@@ -23,7 +23,7 @@ fn the_same_wish_after_its_job_has_ended_starts_nothing() {
 }
 
 #[test]
-fn an_offline_agent_is_waited_for_and_then_not() {
+fn a_task_waits_for_an_offline_agent_until_its_deadline() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
     world.pass(30);
@@ -45,7 +45,7 @@ fn an_offline_agent_is_waited_for_and_then_not() {
 }
 
 #[test]
-fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
+fn a_job_with_standard_input_needs_one_plain_name() {
     let mut world = World::two_agents();
     let options = || JobOptions { input: StandardInput::Stream, ..JobOptions::default() };
     for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
@@ -74,7 +74,7 @@ fn the_number_of_tasks_of_a_job_is_limited() {
 }
 
 #[test]
-fn a_restored_master_only_resumes() {
+fn an_agent_that_is_ahead_of_a_restored_store_gets_no_new_jobs() {
     let mut world = World::new();
     world.agent("web-1");
     let mut newcomer = World::newcomer(1, "web-1", "boot");
@@ -85,7 +85,7 @@ fn a_restored_master_only_resumes() {
 }
 
 #[test]
-fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
+fn an_undeliverable_outcome_says_since_when_the_agent_is_offline() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     world.put(Input::SessionClosed(SessionId(1)));
@@ -102,7 +102,7 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
 }
 
 #[test]
-fn the_same_id_is_the_same_wish_or_it_is_refused() {
+fn an_id_that_another_request_used_is_refused() {
     let mut world = World::with_agent("web-1", "boot");
     let choice = world.choose("web-1", false);
     let asked = |operator: &str, command: &str| JobAsked {
@@ -129,7 +129,7 @@ fn the_same_id_is_the_same_wish_or_it_is_refused() {
 }
 
 #[test]
-fn values_of_variables_are_kept_until_the_last_task_that_needs_them_has_started_or_ended() {
+fn values_of_variables_are_deleted_when_no_task_needs_them() {
     let mut world = World::two_agents();
     world.agent("web-3");
     world.connect(3, "web-3", "boot");

@@ -19,7 +19,7 @@ fn names(news: &FleetUpdate) -> Vec<&str> {
 }
 
 #[test]
-fn a_watcher_is_told_everything_once_and_then_what_changed() {
+fn a_watcher_receives_a_snapshot_and_then_changes() {
     let mut world = World::new();
     for (session, name) in [(1, "a"), (2, "b")] {
         world.agent(name);
@@ -41,7 +41,7 @@ fn a_watcher_is_told_everything_once_and_then_what_changed() {
 }
 
 #[test]
-fn whoever_has_seen_all_is_told_nothing() {
+fn a_watcher_that_is_up_to_date_receives_nothing() {
     let mut world = World::two_agents();
     world.put(Input::FactsTold(SessionId(2), Facts::default()));
     let seen = fleet(&mut world, 0, 0).revision;
@@ -68,7 +68,7 @@ fn whoever_has_seen_all_is_told_nothing() {
 }
 
 #[test]
-fn a_job_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
+fn watchers_receive_a_job_when_it_is_stored_and_when_its_gate_changes() {
     let mut world = World::fleet(2);
     let seen = jobs(&mut world, 0).revision;
     let asked = JobAsked {
@@ -103,7 +103,7 @@ fn a_job_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
 }
 
 #[test]
-fn what_an_agent_does_last_is_of_the_newest_job_that_has_begun() {
+fn the_last_job_of_an_agent_is_the_newest_that_has_begun() {
     let mut world = World::with_agent("a", "life");
     let last = |world: &mut World| fleet(world, 0, 0).agents[0].last_job.clone().unwrap();
     world.run(1, "a");
@@ -119,7 +119,7 @@ fn what_an_agent_does_last_is_of_the_newest_job_that_has_begun() {
 }
 
 #[test]
-fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gone() {
+fn watchers_see_a_silent_agent_as_late_and_a_deleted_one_as_deleted() {
     let mut world = World::with_agent("a", "life");
     world.pass(1);
     let seen = fleet(&mut world, 0, 0).revision;
@@ -133,7 +133,7 @@ fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gon
 }
 
 #[test]
-fn a_job_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
+fn updates_contain_the_counts_of_jobs_and_the_last_jobs_of_agents() {
     let mut world = World::with_agent("a", "life");
     let seen = fleet(&mut world, 0, 0).revision;
     world.run_with(1, "a", JobOptions::default());

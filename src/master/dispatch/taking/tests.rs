@@ -22,7 +22,7 @@ async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_th
     let taking = |index, from| {
         let cap = Cap::new(1 << 30, Overflow::Gap);
         let id = TaskId { job, index };
-        Taking::new(id, Handle::of_nobody(), Arc::clone(&log), from, cap, &Budget::default())
+        Taking::new(id, Handle::disconnected(), Arc::clone(&log), from, cap, &Budget::default())
     };
     taking(1, 0).wait_until_begin_is_safe().await.ok().expect("it has nothing to let go of");
     let mut again = taking(0, 1000);
@@ -42,7 +42,7 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
     let log = logs.open(job).await.unwrap();
     let id = TaskId { job, index: 0 };
     let cap = Cap::new(CAP, Overflow::Gap);
-    let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
+    let mut taking = Taking::new(id, Handle::disconnected(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
     // Bytes of alternating streams, which cannot be joined.
     for offset in 0..100_000u64 {
@@ -63,7 +63,7 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
     let log = logs.open(job).await.unwrap();
     let id = TaskId { job, index: 0 };
     let cap = Cap::new(64 * 1024, Overflow::Gap);
-    let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
+    let mut taking = Taking::new(id, Handle::disconnected(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
     // Frames as agents send them: much longer than what is kept.
     for offset in (0..1_200_000u64).step_by(60_000) {

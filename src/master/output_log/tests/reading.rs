@@ -26,7 +26,7 @@ fn a_reader_continues_behind_files_that_were_dropped_since_it_looked() {
     // One file is already gone, which must not keep the others from being dropped.
     fs::remove_file(file_path(dir.path(), firsts[6])).unwrap();
     log.drop_spare(firsts[8], |_, _| true).unwrap();
-    assert_eq!(Disk::default().numbers(dir.path(), ENDING).unwrap(), firsts[8..]);
+    assert_eq!(Disk::default().numbers(dir.path(), LOG_EXTENSION).unwrap(), firsts[8..]);
     let mut offsets = Vec::new();
     loop {
         let frames = reader.read(end).unwrap();

@@ -147,7 +147,7 @@ async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
     standing.leave();
     while let Some(digest) = next_or_end(&mut second).await {
         if let Some(closing) = digest.closing {
-            assert_eq!(closing.reason, LOG_AGAIN);
+            assert_eq!(closing.reason, LOG_REOPENED);
             return;
         }
     }

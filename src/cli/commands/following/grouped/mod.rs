@@ -2,8 +2,8 @@
 //! the groups; this client fetches the output of one task for each of them.
 
 use super::{
-    End, Following,
-    attention::Happening,
+    End, FollowOptions,
+    attention::ClientEvent,
     followed::Followed,
     say_attach, say_held,
     telling::{Audience, say_head},
@@ -42,7 +42,11 @@ struct Watcher {
 }
 
 /// Watches a job to its end, then prints its groups.
-pub(super) async fn watch(following: Following, client: ControlClient, job: Job) -> Result<Status, Failure> {
+pub(super) async fn watch(
+    following: FollowOptions,
+    client: ControlClient,
+    job: Job,
+) -> Result<Status, Failure> {
     let has_person = stderr_is_terminal();
     let quiet = following.print.quiet || !following.is_text();
     let wants_region = !quiet && following.follow;
@@ -98,7 +102,7 @@ impl Watcher {
 
     async fn run_to_end(&mut self, mut digests: Events<JobDigest>) -> Result<End, Failure> {
         loop {
-            let draws = self.followed.is_to_draw();
+            let draws = self.followed.needs_redraw();
             tokio::select! {
                 digest = digests.next() => match digest {
                     Ok(Some(digest)) if digest.closing.is_none() => {
@@ -127,7 +131,7 @@ impl Watcher {
                     }
                 },
                 happening = self.followed.attention.next(draws) => {
-                    if matches!(happening, Happening::Draw) {
+                    if matches!(happening, ClientEvent::Draw) {
                         let rows = self.rows(LIVE_ROWS.min(terminal_size().1.saturating_sub(3)));
                         self.followed.draw(rows, self.paint);
                     }
@@ -151,7 +155,7 @@ impl Watcher {
         }
         self.groups = digest.groups;
         self.more_groups = digest.more_groups;
-        self.followed.outdated();
+        self.followed.mark_stale();
         let gate = digest.gate;
         if self.followed.job.gate != gate {
             self.followed.erase();
@@ -162,6 +166,6 @@ impl Watcher {
             self.followed.job.ended_ms = digest.ended_ms;
             return Some(End::Shown);
         }
-        self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS))
+        self.followed.is_held_unattended().then_some(End::Detached(exit::NO_STATUS))
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     cli::{
         exit::{self, Failure, Status},
         json::{Document, GroupedJob},
-        output::{Paint, Tone, note, pass_on, print_json, say_line, stdout_is_terminal},
+        output::{Paint, Tone, note, pass_on, print_json, print_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
-        stdio::is_one_place,
+        stdio::stdout_is_stderr,
     },
     domain::{
         control::{FollowJob, JobEvent, TaskGap},
@@ -32,21 +32,21 @@ use crate::{
 };
 
 /// Maximum size of each stream of a group that is held for comparison, in bytes.
-const DIFF_BYTES: usize = 8 * 1024 * 1024;
+const MAX_DIFF_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why the groups were not printed.
-enum Unprinted {
+enum PrintError {
     Io(io::Error),
     Call(Failure),
 }
 
-impl From<io::Error> for Unprinted {
+impl From<io::Error> for PrintError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<CallError> for Unprinted {
+impl From<CallError> for PrintError {
     fn from(error: CallError) -> Self {
         Self::Call(error.into())
     }
@@ -57,7 +57,7 @@ impl Watcher {
     pub(super) async fn print(&mut self) -> Result<Status, Failure> {
         let status = if self.followed.attention.asking.has_cancelled() {
             exit::INTERRUPTED
-        } else if self.followed.following.judges() {
+        } else if self.followed.following.reports_outcome() {
             exit::of_job(&self.followed.job)
         } else {
             exit::OK
@@ -77,9 +77,11 @@ impl Watcher {
         };
         match printed {
             // A reader that is gone needs no more output.
-            Err(Unprinted::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
-            Err(Unprinted::Io(error)) => return Err(error.into()),
-            Err(Unprinted::Call(failure)) => return Err(failure),
+            Err(PrintError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(READER_GONE);
+            }
+            Err(PrintError::Io(error)) => return Err(error.into()),
+            Err(PrintError::Call(failure)) => return Err(failure),
             Ok(()) => {
                 // On a terminal and in a diff, the rows already show how the tasks ended.
                 let are_shown = self.followed.following.print.diff || stdout_is_terminal();
@@ -106,14 +108,14 @@ impl Watcher {
     }
 
     /// Prints one row per group, for a terminal. Longer outputs come below their rows.
-    async fn print_rows(&self) -> Result<(), Unprinted> {
+    async fn print_rows(&self) -> Result<(), PrintError> {
         let rows = self.rows(usize::MAX - 1);
         let skip = rows.len() - self.ordered().len();
         for row in &rows[..skip] {
-            say_line(row)?;
+            print_line(row)?;
         }
         for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
-            say_line(row)?;
+            print_line(row)?;
             // The row may not show the whole line.
             if group.line_count() > 1 || group.first_line.len() >= PREVIEW {
                 self.stream_output(group, true).await?;
@@ -123,27 +125,27 @@ impl Watcher {
     }
 
     /// Prints the groups in the layout of clush, for a pipe.
-    async fn print_blocks(&self) -> Result<(), Unprinted> {
+    async fn print_blocks(&self) -> Result<(), PrintError> {
         let line = "-".repeat(15);
         for group in self.ordered() {
             let count = group.tasks.len();
             let folded = names(group.tasks_of(&self.followed.job));
             let counted = if count > 1 { format!(" ({count})") } else { String::new() };
-            say_line(&format!("{line}\n{folded}{counted}\n{line}"))?;
+            print_line(&format!("{line}\n{folded}{counted}\n{line}"))?;
             self.stream_output(group, false).await?;
         }
         Ok(())
     }
 
     /// Prints the output of a group's example while it arrives from the master.
-    async fn stream_output(&self, group: &GroupDigest, for_person: bool) -> Result<(), Unprinted> {
+    async fn stream_output(&self, group: &GroupDigest, for_person: bool) -> Result<(), PrintError> {
         let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
         let mut ends = [true, true];
         let mut seams = [Seam::default(); 2];
         let raw = self.followed.following.print.raw || !for_person;
         // Standard error has no headers. If it goes to another place than standard output, each line names
         // its agents.
-        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.job))));
+        let whose = (!stdout_is_stderr()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.job))));
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.next().await? {
             let frames = match event {
@@ -160,8 +162,11 @@ impl Watcher {
             };
             for frame in frames {
                 let at = usize::from(frame.stream == Stream::Stderr);
-                let bytes =
-                    if raw { Clean::raw(frame.data.to_vec()) } else { cleaners[at].cleaned(&frame.data) };
+                let bytes = if raw {
+                    Clean::raw(frame.data.to_vec())
+                } else {
+                    cleaners[at].clean_output(&frame.data)
+                };
                 let mark = seams[at].next(&frame.data);
                 let whose = whose.as_deref().filter(|_| frame.stream == Stream::Stderr).unwrap_or_default();
                 ends[at] = print_named(frame.stream, &bytes, mark, whose, ends[at])?;
@@ -181,7 +186,7 @@ impl Watcher {
         self.followed.client.follow_job(FollowJob { agents: agent.into_iter().collect(), ..all }).await
     }
 
-    /// Returns a group's output as displayed lines, stdout before stderr, up to [`DIFF_BYTES`] per stream. If
+    /// Returns a group's output as displayed lines, stdout before stderr, up to [`MAX_DIFF_BYTES`] per stream. If
     /// that is not the whole output, the second value describes the part.
     async fn lines_of(&self, group: &GroupDigest) -> Result<(Vec<String>, Option<String>), CallError> {
         let mut streams = [Vec::new(), Vec::new()];
@@ -205,9 +210,10 @@ impl Watcher {
                 let at = usize::from(frame.stream == Stream::Stderr);
                 let kept: &mut Vec<u8> = &mut streams[at];
                 kept.extend_from_slice(seams[at].next(&frame.data).as_bytes());
-                let room = DIFF_BYTES.saturating_sub(kept.len());
+                let room = MAX_DIFF_BYTES.saturating_sub(kept.len());
                 if frame.data.len() > room {
-                    partly = Some(format!("the first {} of each stream", spoken_bytes(DIFF_BYTES as u64)));
+                    partly =
+                        Some(format!("the first {} of each stream", spoken_bytes(MAX_DIFF_BYTES as u64)));
                 }
                 kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
             }
@@ -224,23 +230,23 @@ impl Watcher {
     }
 
     /// Prints the largest group in full, and a diff of every other group against it.
-    async fn print_diff(&self) -> Result<(), Unprinted> {
+    async fn print_diff(&self) -> Result<(), PrintError> {
         let Some(largest) = self.groups.first() else { return Ok(()) };
         let (base, base_partly) = self.lines_of(largest).await?;
-        say_line(&self.title(largest))?;
+        print_line(&self.title(largest))?;
         for line in &base {
-            say_line(line)?;
+            print_line(line)?;
         }
         for group in self.ordered().into_iter().filter(|group| group.tasks != largest.tasks) {
-            say_line(&format!("\n{}", self.title(group)))?;
+            print_line(&format!("\n{}", self.title(group)))?;
             let (lines, partly) = self.lines_of(group).await?;
             let (old, new) = (base.join("\n") + "\n", lines.join("\n") + "\n");
             let diff = similar::TextDiff::from_lines(&old, &new);
             let partly = base_partly.as_ref().or(partly.as_ref());
             if let Some(partly) = partly {
-                say_line(&self.paint_out(Tone::Dim, &format!("  compared: {partly}")))?;
+                print_line(&self.paint_out(Tone::Dim, &format!("  compared: {partly}")))?;
             } else if diff.ratio() >= 1.0 {
-                say_line(&self.paint_out(Tone::Dim, "  the same output"))?;
+                print_line(&self.paint_out(Tone::Dim, "  the same output"))?;
             }
             let unified = diff.unified_diff().context_radius(2).to_string();
             for line in unified.lines() {
@@ -251,7 +257,7 @@ impl Watcher {
                     _ => None,
                 };
                 let shown = tone.map_or_else(|| line.to_owned(), |tone| self.paint_out(tone, line));
-                say_line(&shown)?;
+                print_line(&shown)?;
             }
         }
         Ok(())

@@ -5,9 +5,9 @@ mod taking;
 use std::{collections::HashMap, io};
 
 use super::{
-    End, Following, READER_GONE,
-    asking::Wish,
-    attention::Happening,
+    End, FollowOptions, READER_GONE,
+    asking::UserAction,
+    attention::ClientEvent,
     events::{Events, drain},
     files::Files,
     followed::Followed,
@@ -20,8 +20,8 @@ use crate::{
     cli::{
         args::Format,
         exit::{self, Failure, Status},
-        output::{Tone, note, unless_closed},
-        stdio::is_of_stream,
+        output::{Tone, ignore_broken_pipe, note},
+        stdio::is_stream_error,
     },
     domain::{ids::JobReference, job::Job},
     wire::{
@@ -47,7 +47,7 @@ struct Follower {
 
 /// Follows a job to its end, printing as it goes.
 pub(super) async fn follow(
-    following: Following,
+    following: FollowOptions,
     client: ControlClient,
     job: Job,
     events: JobEvents,
@@ -60,7 +60,7 @@ pub(super) async fn follow(
 }
 
 impl Follower {
-    fn new(following: Following, client: ControlClient, job: Job) -> Result<Self, Failure> {
+    fn new(following: FollowOptions, client: ControlClient, job: Job) -> Result<Self, Failure> {
         let printer = Printer::new(&job, &following.print, following.timestamps)?;
         let is_events = following.print.output == Format::Ndjson;
         let files = following.outdir.as_ref().map(|directory| Files::new(directory, &job)).transpose()?;
@@ -84,7 +84,7 @@ impl Follower {
         }
         let begun = self.events.as_mut().map_or(Ok(()), |events| events.begin(&self.followed.job));
         let gone = match begun {
-            Err(error) => self.not_printed(error).await?,
+            Err(error) => self.handle_print_error(error).await?,
             Ok(()) => None,
         };
         let mut end = match gone {
@@ -94,9 +94,9 @@ impl Follower {
         self.followed.erase();
         if !self.mute {
             // A reader that goes away now misses only the end.
-            unless_closed(self.printer.finish())?;
+            ignore_broken_pipe(self.printer.finish())?;
             if let Some(events) = &mut self.events {
-                unless_closed(events.finish())?;
+                ignore_broken_pipe(events.finish())?;
             }
             if let Some(left) = self.drain_or_leave().await? {
                 end = left;
@@ -143,15 +143,15 @@ impl Follower {
 
     async fn run_to_end(&mut self, mut events: JobEvents) -> Result<End, Failure> {
         self.say_waiting();
-        if self.followed.is_held_for_nobody() {
+        if self.followed.is_held_unattended() {
             return Ok(End::Detached(exit::NO_STATUS));
         }
         loop {
-            let draws = self.followed.is_to_draw();
+            let draws = self.followed.needs_redraw();
             let is_held = self.is_held();
             tokio::select! {
                 drained = drain(&mut self.printer, self.events.as_mut()), if is_held => {
-                    if let Err(error) = drained && let Some(end) = self.not_printed(error).await? {
+                    if let Err(error) = drained && let Some(end) = self.handle_print_error(error).await? {
                         return Ok(end);
                     }
                 }
@@ -160,7 +160,7 @@ impl Follower {
                         Ok(Some(end)) => return Ok(end),
                         Ok(None) => {}
                         Err(error) => {
-                            if let Some(end) = self.not_printed(error).await? {
+                            if let Some(end) = self.handle_print_error(error).await? {
                                 return Ok(end);
                             }
                         }
@@ -176,7 +176,7 @@ impl Follower {
                     },
                 },
                 happening = self.followed.attention.next(draws) => {
-                    if matches!(happening, Happening::Draw) {
+                    if matches!(happening, ClientEvent::Draw) {
                         self.followed.draw(Vec::new(), self.printer.paint());
                     }
                     let tells_held = !self.wants_notes();
@@ -199,7 +199,7 @@ impl Follower {
             return Ok(None);
         }
         tokio::select! {
-            drained = drain(&mut self.printer, self.events.as_mut()) => unless_closed(drained).map(|()| None),
+            drained = drain(&mut self.printer, self.events.as_mut()) => ignore_broken_pipe(drained).map(|()| None),
             _ = self.followed.attention.signals.next() => Ok(Some(End::Detached(exit::INTERRUPTED))),
         }
     }
@@ -217,9 +217,9 @@ impl Follower {
     }
 
     /// Decides how the job continues after standard output failed.
-    async fn not_printed(&mut self, error: io::Error) -> Result<Option<End>, Failure> {
+    async fn handle_print_error(&mut self, error: io::Error) -> Result<Option<End>, Failure> {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
-        if self.files.is_some() && !self.followed.job.plain_name && is_of_stream(&error) {
+        if self.files.is_some() && !self.followed.job.plain_name && is_stream_error(&error) {
             // The files have another reader, so they are written to the end.
             self.mute = true;
             self.unprinted = Some(error).filter(|_| !is_gone);
@@ -233,7 +233,7 @@ impl Follower {
             return Ok(Some(End::Detached(READER_GONE)));
         }
         self.followed.attention.asking.cancelled();
-        self.followed.perform(Wish::Cancel).await
+        self.followed.perform(UserAction::Cancel).await
     }
 
     /// Finds the job again after the connection broke.
@@ -256,13 +256,13 @@ impl Follower {
         let status = match () {
             () if self.mute => READER_GONE,
             () if self.followed.attention.asking.has_cancelled() => exit::INTERRUPTED,
-            () if self.followed.following.judges() => exit::of_job(&self.followed.job),
+            () if self.followed.following.reports_outcome() => exit::of_job(&self.followed.job),
             () => exit::OK,
         };
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => {
-                unless_closed(events.ended(&self.followed.job, exit::of_job(&self.followed.job).0))?;
+                ignore_broken_pipe(events.ended(&self.followed.job, exit::of_job(&self.followed.job).0))?;
             }
             None if !self.followed.following.is_text() => match self.outputs.print(&self.followed.job) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),

@@ -94,7 +94,7 @@ impl Follower {
     }
 
     fn task_changed(&mut self, task: Task) -> io::Result<()> {
-        self.followed.outdated();
+        self.followed.mark_stale();
         let (index, paint) = (task.index, self.printer.paint());
         let Some(known) = self.followed.job.task_mut(index) else { return Ok(()) };
         let news = changed(known, &task, paint);
@@ -119,7 +119,7 @@ impl Follower {
         if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
             events.gate(&self.followed.job.gate)?;
         }
-        Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
+        Ok(self.followed.is_held_unattended().then_some(End::Detached(exit::NO_STATUS)))
     }
 
     /// Whether all output of a task was received. For a task that ended before this client connected, no

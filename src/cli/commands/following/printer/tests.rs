@@ -47,9 +47,9 @@ fn long_lines_are_whole_where_no_person_reads_and_there_is_room() {
     let whole = |name: &str, count: usize| [name.as_bytes(), &vec![b'x'; count << 20], b"\n"].concat();
     let [few, many] = [whole("a: ", 3), whole("b: ", 5)];
     assert!(printed_of_two([3, 5], false) == [few, many].concat(), "each in one piece");
-    let marked = |printed: Vec<u8>| String::from_utf8(printed).unwrap().matches(PIECE).count();
+    let marked = |printed: Vec<u8>| String::from_utf8(printed).unwrap().matches(CONTINUATION_MARK).count();
     assert_eq!(marked(printed_of_two([3, 5], true)), 8, "a person sees pieces");
-    let room = HELD_IN_ALL / LONGEST_LINE;
+    let room = MAX_PENDING_BYTES / LONGEST_LINE;
     assert!(marked(printed_of_two([room, room / 2], false)) > 0, "memory has an end");
 }
 
@@ -60,11 +60,11 @@ fn a_flood_widens_its_pipe_and_nothing_else_does() {
     let size = || rustix::pipe::fcntl_getpipe_size(&read).unwrap();
     let before = size();
     // Up to the limit of the system.
-    let most = rustix::pipe::fcntl_setpipe_size(&other, PIPE).map_or(before, |_| PIPE);
+    let most = rustix::pipe::fcntl_setpipe_size(&other, WIDE_PIPE_BYTES).map_or(before, |_| WIDE_PIPE_BYTES);
     let mut sink = sink(write.into());
-    sink.write(&vec![b'x'; FLOOD - 1]).unwrap();
+    sink.write(&vec![b'x'; WIDEN_PIPE_FROM_BYTES - 1]).unwrap();
     assert_eq!(size(), before);
-    sink.write(&vec![b'x'; FLOOD]).unwrap();
+    sink.write(&vec![b'x'; WIDEN_PIPE_FROM_BYTES]).unwrap();
     assert_eq!(size(), most);
 }
 
