@@ -1,11 +1,13 @@
 //! Checks the imports of every source file against the layers of the architecture.
 //!
 //! Imports go down only: `domain`, `sys` → `wire`, `trust` → `master`, `agent`, `tui` → `cli`. Pure files use
-//! no clock, no I/O, no tokio and nothing of `sys`. Only `wire` names generated types.
+//! no clock, no I/O, no tokio and nothing of `sys`. Only `wire` names generated types. No files import each other in a
+//! circle.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -75,7 +77,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 /// Returns the code of a file without comments and tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -223,4 +225,123 @@ fn all_messages_are_sanitized() {
             assert!(call.contains("harmless") || call.contains("bytes.as_bytes()"), "{call}");
         }
     }
+}
+
+/// The module of a file, as its path from the crate.
+fn module_of(path: &str) -> Vec<String> {
+    let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+    if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
+}
+
+/// All paths of a use tree: `a::{b, c::d}` has `a::b` and `a::c::d`.
+fn paths_of(tree: &str) -> Vec<String> {
+    let Some((before, rest)) = tree.split_once('{') else { return vec![tree.trim().to_owned()] };
+    let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+    let (mut parts, mut depth, mut begin) = (Vec::new(), 0, 0);
+    for (at, sign) in inner.char_indices() {
+        match sign {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inner[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&inner[begin..]);
+    let parts = parts.into_iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(paths_of).map(|part| format!("{}{part}", before.trim())).collect()
+}
+
+/// The modules that a module uses, of those that there are.
+fn used(module: &[String], code: &str, known: &BTreeMap<Vec<String>, String>) -> BTreeSet<Vec<String>> {
+    let uses = code
+        .split("use ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(';'))
+        .flat_map(|(tree, _)| paths_of(tree));
+    let inline = ["crate::", "super::"].into_iter().flat_map(|begin| {
+        code.match_indices(begin).map(|(at, _)| {
+            let end = code[at..].find(|sign: char| !sign.is_alphanumeric() && !"_:".contains(sign));
+            code[at..at + end.unwrap_or(code.len() - at)].to_owned()
+        })
+    });
+    let resolved = uses.chain(inline).filter_map(|path| {
+        let mut at: Vec<String> = module.to_vec();
+        let mut segments = path.split("::").map(str::trim).peekable();
+        match segments.peek().copied() {
+            Some("crate") => at.clear(),
+            Some("self") => {}
+            Some("super") => {
+                while segments.next_if_eq(&"super").is_some() {
+                    at.pop();
+                }
+            }
+            Some(child) if known.contains_key(&[module, &[child.to_owned()]].concat()) => {}
+            _ => return None,
+        }
+        segments.next_if(|segment| ["crate", "self"].contains(segment));
+        for segment in segments {
+            at.push(segment.to_owned());
+            if !known.contains_key(&at) {
+                at.pop();
+                break;
+            }
+        }
+        known.contains_key(&at).then_some(at)
+    });
+    // A module and its parent are read together.
+    resolved.filter(|used| !used.starts_with(module) && !module.starts_with(used)).collect()
+}
+
+#[test]
+fn files_do_not_import_each_other_in_a_circle() {
+    let is_test = |path: &str| path.contains("/tests/") || path.ends_with("/tests.rs");
+    let sources = all().into_iter().filter(|(path, _)| !is_test(path) && path != "main.rs");
+    let known: BTreeMap<Vec<String>, String> = sources.map(|(path, code)| (module_of(&path), code)).collect();
+    let mut uses: BTreeMap<&[String], BTreeSet<Vec<String>>> =
+        known.iter().map(|(module, code)| (&module[..], used(module, code, &known))).collect();
+    assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 1_000, "imports are found");
+    // What uses nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<Vec<String>> = uses.keys().map(|module| module.to_vec()).collect();
+        for used in uses.values_mut() {
+            used.retain(|module| left.contains(module));
+        }
+        let before = uses.len();
+        uses.retain(|_, used| !used.is_empty());
+        if uses.len() == before {
+            break;
+        }
+    }
+    // Nor is what nothing uses that is left.
+    loop {
+        let targets: BTreeSet<Vec<String>> = uses.values().flatten().cloned().collect();
+        let before = uses.len();
+        uses.retain(|module, _| targets.contains(*module));
+        if uses.len() == before {
+            break;
+        }
+    }
+    let circles: Vec<String> = uses
+        .iter()
+        .map(|(module, used)| {
+            let names: Vec<String> = used.iter().map(|module| module.join("::")).collect();
+            format!("{} uses {}", module.join("::"), names.join(", "))
+        })
+        .collect();
+    assert!(circles.is_empty(), "circles:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn a_circle_is_found() {
+    let known =
+        [("a/b", "use super::c::X;"), ("a/c", "fn f() { crate::a::b::g() }"), ("a", "mod b;\nmod c;")];
+    let known: BTreeMap<Vec<String>, String> =
+        known.into_iter().map(|(path, code)| (module_of(path), code.to_owned())).collect();
+    for (from, to) in [("a/b", "a/c"), ("a/c", "a/b")] {
+        assert!(used(&module_of(from), &known[&module_of(from)], &known).contains(&module_of(to)), "{from}");
+    }
+    assert_eq!(paths_of("x::{a, b::{c, d}}"), ["x::a", "x::b::c", "x::b::d"]);
 }

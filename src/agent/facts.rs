@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::domain::agent::Facts;
+use crate::sys::hostname::hostname;
 
 /// Reads facts; holds what the share of busy processors is counted from.
 #[derive(Debug, Default)]
@@ -71,11 +72,7 @@ impl FactsReader {
             memory_available: memory(&meminfo, "MemAvailable"),
             load1: first(read("/proc/loadavg")).parse().unwrap_or(0.0),
             uptime_s: uptime.split('.').next().unwrap_or_default().parse().unwrap_or(0),
-            hostname: nix::unistd::gethostname()
-                .ok()
-                .and_then(|name| name.into_string().ok())
-                .unwrap_or_default()
-                .into(),
+            hostname: hostname().into(),
             running_tasks,
             troubles: troubles.into_iter().map(Into::into).collect(),
         }

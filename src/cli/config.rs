@@ -30,7 +30,7 @@ const FILE: &str = "sloth-runner.toml";
 /// Flags that make sense for one start, but not for every start.
 const START_ONLY_FLAGS: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
 /// Flags of `agent run` whose defaults can be configured.
-const CONFIGURABLE_RUN_FLAGS: [&str; 7] =
+const CONFIGURABLE_JOB_FLAGS: [&str; 7] =
     ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
 
 /// A section: its flags, and the commands that take them.
@@ -56,7 +56,7 @@ fn sections() -> Vec<Section> {
         },
         Section {
             name: "run",
-            flags: flags(RunArgs::augment_args(Command::new("")), |id| CONFIGURABLE_RUN_FLAGS.contains(&id)),
+            flags: flags(RunArgs::augment_args(Command::new("")), |id| CONFIGURABLE_JOB_FLAGS.contains(&id)),
             commands: &[&["run"], &["agent", "run"]],
         },
         Section {

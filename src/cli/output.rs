@@ -17,6 +17,7 @@ use super::{
 };
 use crate::domain::{
     frame::Stream,
+    sign::{Meaning, Sign},
     text::{is_harmful, strip_control},
 };
 
@@ -35,10 +36,23 @@ pub enum Tone {
     Bad,
     /// A state that may resolve by itself.
     Waiting,
+    /// Work that continues.
+    Running,
     /// Secondary information.
     Dim,
     /// One of several names, by its index.
     Name(usize),
+}
+
+impl From<Sign> for Tone {
+    fn from(sign: Sign) -> Self {
+        match sign.meaning {
+            Meaning::Good => Self::Good,
+            Meaning::Bad => Self::Bad,
+            Meaning::Waiting => Self::Waiting,
+            Meaning::Running => Self::Running,
+        }
+    }
 }
 
 impl Paint {
@@ -61,6 +75,7 @@ impl Paint {
             Tone::Good => "32",
             Tone::Bad => "31",
             Tone::Waiting => "33",
+            Tone::Running => "36",
             Tone::Dim => "2",
             Tone::Name(place) => NAME_COLOURS[place % NAME_COLOURS.len()],
         };

@@ -55,18 +55,6 @@ impl AgentState {
         }
     }
 
-    /// The sign for it.
-    #[must_use]
-    pub fn glyph(self) -> char {
-        match self {
-            Self::Pending => '◇',
-            Self::Active => '●',
-            Self::Late => '◐',
-            Self::Offline => '○',
-            Self::Draining => '▽',
-        }
-    }
-
     /// The state of a connected agent that was silent for so long, on the master's monotonic clock.
     #[must_use]
     pub fn of_silence(silent: Duration) -> Self {

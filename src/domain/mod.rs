@@ -29,6 +29,7 @@ pub mod seal;
 pub mod seam;
 pub mod session;
 pub mod share;
+pub mod sign;
 pub mod target;
 pub mod terms;
 pub mod text;

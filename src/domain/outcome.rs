@@ -158,17 +158,6 @@ impl Outcome {
         self.ending == Ending::Exited(0)
     }
 
-    /// The sign that stands for it; never one that terminals draw as emoji.
-    #[must_use]
-    pub fn glyph(&self) -> char {
-        match self.ending {
-            Ending::Exited(0) => '✓',
-            Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut(_) | Ending::Cancelled { .. } => '✗',
-            Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Skipped(_) => '⊘',
-            Ending::Lost(_) => '?',
-        }
-    }
-
     /// Every [`Self::word`].
     pub const WORDS: [&'static str; 8] =
         ["exited", "signaled", "timed_out", "cancelled", "refused", "undeliverable", "lost", "skipped"];

@@ -26,7 +26,6 @@ use super::{
     direct::{self, LinkChange, Target, Wanted},
     handle::{Handle, SessionHandle},
     links::Links,
-    service::hostname,
 };
 use crate::{
     domain::{
@@ -40,7 +39,7 @@ use crate::{
             RefusalKind, SessionRefused, ToAgent, TrustBasis, Welcome,
         },
     },
-    sys::{rate::Rate, shutdown::Shutdown},
+    sys::{hostname::hostname, rate::Rate, shutdown::Shutdown},
     trust::{machine::machine_digest, sealer::Sealer},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,

@@ -12,7 +12,7 @@ use std::{
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::logging::LogFormat;
+use super::log_format::LogFormat;
 
 /// Bytes that may be written at once.
 const AT_ONCE: f64 = 16.0 * 1024.0 * 1024.0;

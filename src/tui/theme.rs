@@ -4,6 +4,7 @@
 use ratatui::style::{Color, Modifier, Style};
 
 use super::settings::ColorDepth;
+use crate::domain::sign::{Meaning, Sign};
 
 /// The meaning of a style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,15 +130,14 @@ impl Theme {
     }
 }
 
-/// Returns the tone of a glyph that stands for a state.
-#[must_use]
-pub fn tone_of_glyph(glyph: char) -> Tone {
-    match glyph {
-        '✓' | '●' => Tone::Good,
-        '✗' | '?' | '○' => Tone::Bad,
-        '⊘' | '~' | '◐' | '◇' | '▽' => Tone::Waiting,
-        '▸' => Tone::Running,
-        _ => Tone::Plain,
+impl From<Sign> for Tone {
+    fn from(sign: Sign) -> Self {
+        match sign.meaning {
+            Meaning::Good => Self::Good,
+            Meaning::Bad => Self::Bad,
+            Meaning::Waiting => Self::Waiting,
+            Meaning::Running => Self::Running,
+        }
     }
 }
 

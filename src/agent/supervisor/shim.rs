@@ -36,9 +36,6 @@ use crate::{
     },
 };
 
-/// A task that runs for so long is told to the supervisor, which makes another shim ready in the place of this one.
-pub(super) const LONG_RUNNING_AFTER: Duration = Duration::from_secs(1);
-
 /// How long a shim whose job is on other agents too waits before it says that it is free, which wakes its supervisor: they
 /// may be on the same machine, where what they do for that run comes first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);

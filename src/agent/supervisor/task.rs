@@ -23,7 +23,6 @@ use super::{
     progress::{ChildGone, Pipes, Progress, Report},
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
     room::{DISK_RETRY, Room},
-    shim::LONG_RUNNING_AFTER,
     staging::StagingDirectory,
 };
 use crate::{
@@ -39,6 +38,9 @@ use crate::{
         process::{descendants, reap, started_now},
     },
 };
+
+/// When a task is reported to the supervisor as long running, so that it starts another shim in place of this one.
+const LONG_RUNNING_AFTER: Duration = Duration::from_secs(1);
 
 /// A task that begins.
 pub(super) struct Beginning {

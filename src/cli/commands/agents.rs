@@ -16,12 +16,10 @@ use crate::{
         },
         exit::{self, Failure, Status},
         json::{AgentList, Document},
-        output::{
-            Cell, Paint, Tone, complain, note, print_json_ignoring_closed, say, stdout_is_terminal, table,
-        },
+        output::{Cell, Paint, complain, note, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
     domain::{
-        agent::{AgentState, AgentView, LinkKind},
+        agent::{AgentView, LinkKind},
         code::KeyMark,
         control::{ApproveAgent, ChangeLabels, DeleteAgent, DrainAgents, LabelAgents, RejectAgents},
         name::{AgentName, LabelWord},
@@ -32,14 +30,6 @@ use crate::{
     },
     sys::clock::unix_ms,
 };
-
-fn state_tone(state: AgentState) -> Tone {
-    match state {
-        AgentState::Active => Tone::Good,
-        AgentState::Late | AgentState::Draining | AgentState::Pending => Tone::Waiting,
-        AgentState::Offline => Tone::Bad,
-    }
-}
 
 /// Returns the effective labels, then the proposed ones.
 fn labels(agent: &AgentView) -> String {
@@ -95,10 +85,10 @@ pub(super) fn agents_table(agents: &[AgentView], paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = agents
         .iter()
         .map(|agent| {
-            let word = format!("{} {}", agent.state.glyph(), agent.state.word());
+            let word = format!("{} {}", agent.state.sign(), agent.state.word());
             vec![
                 Cell::from(agent.name.as_str()),
-                Cell::toned(word, state_tone(agent.state)),
+                Cell::toned(word, agent.state.sign().into()),
                 Cell::from(agent.link.map_or("-", LinkKind::word)),
                 Cell::from(reachable_at(agent)),
                 Cell::from(or_dash(&agent.version)),
@@ -183,7 +173,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
 fn details(agent: &AgentView) -> String {
     let mut rows = vec![
         ("name", agent.name.to_string()),
-        ("state", format!("{} {}", agent.state.glyph(), agent.state.word())),
+        ("state", format!("{} {}", agent.state.sign(), agent.state.word())),
         ("hint", agent.hint().to_owned()),
         ("link", agent.link.map_or_else(String::new, |link| link.word().to_owned())),
         ("", agent.link_reason.clone()),

@@ -26,6 +26,7 @@ use crate::{
     domain::{
         agent::{AgentState, LinkKind},
         fingerprint::Fingerprint,
+        sign::Sign,
         text::strip_control,
     },
     master::store,
@@ -131,12 +132,12 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     for finding in &findings.0 {
         let (glyph, tone) = match finding.grade {
-            Severity::Well => ("✓", Tone::Good),
-            Severity::Note => ("!", Tone::Waiting),
-            Severity::Bad => ("✗", Tone::Bad),
+            Severity::Well => (Sign::SUCCESS.glyph, Tone::Good),
+            Severity::Note => ('!', Tone::Waiting),
+            Severity::Bad => (Sign::FAILURE.glyph, Tone::Bad),
         };
         // Some of these texts come from agents, which are not trusted.
-        say(&format!("{} {}\n", paint.paint(tone, glyph), strip_control(&finding.what)))?;
+        say(&format!("{} {}\n", paint.paint(tone, &glyph.to_string()), strip_control(&finding.what)))?;
         if !finding.remedy.is_empty() {
             say(&format!("    {}\n", strip_control(&finding.remedy)))?;
         }

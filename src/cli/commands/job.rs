@@ -28,7 +28,6 @@ use crate::{
         control::{CancelJob, DeleteJob, FollowJob, JobEvent, ListJobs, PromoteJob, RerunJob, StopJob},
         frame::Stream,
         job::{Job, Task},
-        outcome::Outcome,
         text::plural,
         time::{format_duration, local_time},
     },
@@ -135,18 +134,14 @@ fn shown(job: &Job) -> String {
     );
     text.extend(following::left_out(job).iter().map(|line| format!("{line}\n")));
     let row = |task: &Task| {
-        let tone = match task.state.outcome() {
-            Some(outcome) if outcome.is_success() => Tone::Good,
-            Some(_) => Tone::Bad,
-            None => Tone::Waiting,
-        };
-        let glyph = task.state.outcome().map_or('▸', Outcome::glyph);
+        let sign = task.sign();
+        let tone = sign.into();
         let took = match task.duration_ns {
             0 => "-".to_owned(),
             ns => format_duration(std::time::Duration::from_nanos(ns)),
         };
         vec![
-            Cell::toned(glyph, tone),
+            Cell::toned(sign.glyph, tone),
             Cell::from(task.agent.as_str()),
             Cell::toned(state_text(task), tone),
             Cell::from(took),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::Local;
 
 use crate::{
-    cli::output::{Paint, Tone},
+    cli::output::Paint,
     domain::{
         job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
@@ -22,7 +22,8 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
     let Some((task, outcome)) = tasks.first().and_then(|task| Some((task, task.state.outcome()?))) else {
         return String::new();
     };
-    let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
+    let sign = outcome.sign();
+    let tone = sign.into();
     let text = strip_control(&outcome.to_string());
     if tasks.len() > 1 {
         // The total number of processes that kills have ended.
@@ -35,14 +36,14 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
             _ => text,
         };
         let folded = fold(tasks.iter().map(|task| task.agent.as_str()));
-        return paint.paint(tone, &format!("{} {} {folded} {text}", outcome.glyph(), tasks.len()));
+        return paint.paint(tone, &format!("{sign} {} {folded} {text}", tasks.len()));
     }
     let took = match (&outcome.ending, task.duration_ns) {
         (Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_), _)
         | (_, 0) => String::new(),
         (_, ns) => format!(" in {}", format_duration(Duration::from_nanos(ns))),
     };
-    paint.paint(tone, &format!("{} {} {text}{took}", outcome.glyph(), task.agent))
+    paint.paint(tone, &format!("{sign} {} {text}{took}", task.agent))
 }
 
 fn processes(count: u32) -> &'static str {

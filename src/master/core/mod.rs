@@ -3,6 +3,7 @@
 //! A reply or a dispatch waits until the write that it depends on has succeeded. The result of a write is an input.
 
 mod agents;
+mod denied;
 mod enrolling;
 mod jobs;
 pub mod messages;

@@ -6,7 +6,8 @@
 use super::{
     Continuation, Core, audit,
     messages::{
-        ConnectionIdentity, Denied, Effect, InvitedOperator, Now, OperatorIdentity, Principal, ReplyTo,
+        ConnectionIdentity, Denied, Effect, Invitation, InvitedOperator, Now, OperatorIdentity, Principal,
+        ReplyTo,
     },
     stored::{StoredLogin, StoredOperator, Write},
 };
@@ -18,19 +19,6 @@ use crate::domain::{
 
 /// Maximum number of keys of one operator, one for each machine.
 const MAX_KEYS_PER_OPERATOR: usize = 20;
-
-/// A request to add an operator, or to give a known one a new login.
-#[derive(Clone, Debug)]
-pub struct Invitation {
-    /// The operator's name.
-    pub name: OperatorName,
-    /// The role of a new operator; `None` for a known one.
-    pub role: Option<Role>,
-    /// The operator's Unix user on the master's machine; empty for an operator who logs in.
-    pub unix_user: String,
-    /// The hash of the login's secret, and how long the login is valid, in milliseconds.
-    pub login: Option<(String, u64)>,
-}
 
 impl Core {
     /// Returns the name and role of the operator with this identity; `None` if there is none or it was

@@ -1,14 +1,36 @@
 //! Answers queries, which change nothing.
 
+use std::sync::Arc;
+
 use super::{
-    Core,
+    AgentRow, Core,
     messages::{ConnectionIdentity, EndedJob, Now, Principal, ReplyTo, Snapshot},
+    registry::Marked,
+    snapshot::Known,
     stored::{StoredOperator, StoredToken},
     views::{FleetUpdate, JobsUpdate, StatusView},
 };
 use crate::domain::{agent::AgentView, fingerprint::Fingerprint, name::AgentName};
 
 impl Core {
+    pub(super) fn snapshot(&self, now: Now) -> Snapshot {
+        let known = |(name, row): (&AgentName, &Marked)| {
+            let row: &AgentRow = row;
+            Known {
+                name: name.clone(),
+                labels: Arc::clone(&row.labels),
+                proposed: row.proposed.clone(),
+                state: row.state(now),
+                link: row.session.as_ref().map(|session| session.link),
+            }
+        };
+        Snapshot {
+            agents: self.agents.iter().map(known).collect(),
+            waiting: self.waiting.iter().map(|key| key.name.clone()).collect(),
+            age: now.monotonic,
+        }
+    }
+
     pub(super) fn show_tokens(&mut self, reply: ReplyTo<Vec<StoredToken>>, now: Now) {
         let good = self.good_tokens(now);
         self.reply(reply, good);

@@ -7,11 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    AgentRow, Core,
-    messages::{Denied, Now},
-    registry::Marked,
-};
+use super::denied::Denied;
 use crate::domain::{
     agent::{AgentState, LinkKind, START_WITHIN},
     bounded::Expression,
@@ -46,22 +42,22 @@ pub struct Choice {
 /// The registry at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    agents: Vec<Known>,
+    pub(super) agents: Vec<Known>,
     /// Names of pending keys.
-    waiting: BTreeSet<AgentName>,
+    pub(super) waiting: BTreeSet<AgentName>,
     /// Time since the master's start.
-    age: Duration,
+    pub(super) age: Duration,
 }
 
 /// An agent of the registry.
 #[derive(Clone, Debug, PartialEq)]
-struct Known {
-    name: AgentName,
-    labels: Arc<Labels>,
+pub(super) struct Known {
+    pub(super) name: AgentName,
+    pub(super) labels: Arc<Labels>,
     /// Reported labels that are not accepted.
-    proposed: Option<Arc<Labels>>,
-    state: AgentState,
-    link: Option<LinkKind>,
+    pub(super) proposed: Option<Arc<Labels>>,
+    pub(super) state: AgentState,
+    pub(super) link: Option<LinkKind>,
 }
 
 impl Known {
@@ -88,26 +84,6 @@ impl Choice {
     #[must_use]
     pub fn spells(&self, name: &AgentName) -> bool {
         self.selection.as_ref().is_none_or(|selection| selection.target.spells(name))
-    }
-}
-
-impl Core {
-    pub(super) fn snapshot(&self, now: Now) -> Snapshot {
-        let known = |(name, row): (&AgentName, &Marked)| {
-            let row: &AgentRow = row;
-            Known {
-                name: name.clone(),
-                labels: Arc::clone(&row.labels),
-                proposed: row.proposed.clone(),
-                state: row.state(now),
-                link: row.session.as_ref().map(|session| session.link),
-            }
-        };
-        Snapshot {
-            agents: self.agents.iter().map(known).collect(),
-            waiting: self.waiting.iter().map(|key| key.name.clone()).collect(),
-            age: now.monotonic,
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{Master, control::invalid, follow::Follow};
+use super::{Master, follow::Follow, invalid};
 use crate::{
     domain::{
         control::{JobEvent, RerunJob, StartJob},

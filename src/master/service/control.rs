@@ -2,14 +2,12 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{
     Master,
     follow::{self, Follow, MAX_QUEUED_EVENTS},
-    input,
-    invitations::hostname,
-    news,
+    input, news,
     watch::Watch,
 };
 use crate::{
@@ -29,7 +27,7 @@ use crate::{
         operator::OperatorView,
     },
     master::{compare::maskers, core::messages::Input, store::Wanted},
-    sys::clock::unix_ms,
+    sys::{clock::unix_ms, hostname::hostname},
     wire::{
         SOFTWARE_VERSION,
         bounds::MAX_STORED,
@@ -39,16 +37,11 @@ use crate::{
         incoming::Incoming,
         outbox::{Answers, Outbox},
         serve::Connected,
-        status,
     },
 };
 
 /// Default and maximum number of jobs in one answer.
 const JOBS: (u32, u32) = (50, 1_000);
-
-pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
-    status::refusal(Code::InvalidArgument, error)
-}
 
 impl Master {
     pub(super) fn follow(&self, follow: Follow, budget: Arc<Budget>) -> Answers<JobEvent> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tonic::Status;
 
-use super::{Master, control::invalid};
+use super::{Master, invalid};
 use crate::{
     domain::{
         name::AgentName,

@@ -2,7 +2,7 @@
 
 use tonic::Status;
 
-use super::{Master, control::invalid};
+use super::{Master, invalid};
 use crate::{
     domain::{
         attach::AttachRequest,

@@ -4,7 +4,7 @@
 
 use tonic::Status;
 
-use super::{Master, control::invalid, enrollment::speaks_our_protocol};
+use super::{Master, enrollment::speaks_our_protocol, invalid};
 use crate::{
     domain::{
         control::{CreateToken, CreatedToken, InviteOperator, Invited, TokenView},
@@ -18,7 +18,7 @@ use crate::{
         },
         users::Users,
     },
-    sys::socket::shown_address,
+    sys::{hostname::hostname, socket::shown_address},
     trust::{
         identity::Identity,
         key::CheckedRequest,
@@ -155,10 +155,6 @@ async fn check_user(users: &Users, name: &str) -> Result<(), Status> {
         return Err(invalid(format!("{name} is an admin of this master already")));
     }
     Ok(())
-}
-
-pub(in crate::master) fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// Returns the first global address of this machine, with the port. This is a guess, since only other

@@ -30,7 +30,6 @@ use crate::{
     trust::authority::Authority,
     wire::{self, budget::Budgets, status},
 };
-pub(super) use invitations::hostname;
 use watch::Watched;
 
 /// The services of one master; cheap to clone.
@@ -106,4 +105,9 @@ impl From<Denied> for Status {
             Denied::Refused(text) => status::refusal(Code::FailedPrecondition, text),
         }
     }
+}
+
+/// The status for a request that is not valid.
+fn invalid(error: impl std::fmt::Display) -> Status {
+    status::refusal(Code::InvalidArgument, error)
 }

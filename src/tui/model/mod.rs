@@ -23,7 +23,8 @@ use self::{
 };
 use super::{keymap::Action, settings::Settings};
 use crate::domain::{
-    fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, proposal::Proposal, target::fold::fold,
+    fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, plan::GateState, proposal::Proposal,
+    target::fold::fold,
 };
 
 /// A moment in time, which the runtime passes to `update`.
@@ -310,6 +311,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// Reports whether the open job waits at a gate.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| matches!(open.job.gate.state, GateState::Held(_)))
+    }
+
     /// Creates a model without data.
     #[must_use]
     pub fn new(settings: Settings, master: String) -> Self {

@@ -7,6 +7,7 @@ use crate::domain::{
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::Outcome,
+    sign::Sign,
     text::strip_control,
     time::short_duration,
 };
@@ -305,27 +306,10 @@ impl Rows {
     }
 }
 
-/// Counts the tasks of a job by glyph, most urgent first.
+/// Counts the tasks of a job by their glyphs, most urgent first.
 #[must_use]
-pub fn counts(job: &Job) -> [(char, usize); 6] {
-    let mut counts = [('✗', 0), ('?', 0), ('⊘', 0), ('~', 0), ('▸', 0), ('✓', 0)];
-    for task in &job.tasks {
-        let glyph = task_glyph(task);
-        if let Some(count) = counts.iter_mut().find(|(known, _)| *known == glyph) {
-            count.1 += 1;
-        }
-    }
-    counts
-}
-
-/// Returns the glyph of a task's state.
-#[must_use]
-pub fn task_glyph(task: &Task) -> char {
-    match &task.state {
-        TaskState::Ended(outcome) => outcome.glyph(),
-        _ if task.no_contact_since_ms.is_some() => '~',
-        TaskState::Queued | TaskState::Dispatched | TaskState::Running => '▸',
-    }
+pub fn counts(job: &Job) -> [(Sign, usize); 6] {
+    Sign::OF_TASKS.map(|sign| (sign, job.tasks.iter().filter(|task| task.sign().glyph == sign.glyph).count()))
 }
 
 /// Returns the words for a task's state.

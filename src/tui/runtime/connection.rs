@@ -59,7 +59,7 @@ impl From<CallError> for End {
 }
 
 /// Keeps a connection to the master until the receiver of updates has gone.
-pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
+pub(super) async fn keep(address: MasterAddress, news: Sender) {
     let mut seen = None;
     let mut tries = 0usize;
     loop {
@@ -96,7 +96,7 @@ async fn status(client: &ControlClient) -> Result<MasterStatus, CallError> {
 
 async fn serve(
     client: ControlClient,
-    news: &mpsc::Sender<News>,
+    news: &Sender,
     seen: &mut Option<FleetCursor>,
     tries: &mut usize,
 ) -> End {
@@ -127,19 +127,31 @@ async fn serve(
     }
 }
 
-async fn tell(news: &mpsc::Sender<News>, msg: Msg) -> Result<(), Gone> {
+/// The way to the screen.
+pub(super) type Sender = mpsc::Sender<News>;
+
+/// Sends a message to the screen. If the screen is gone, the message is not needed.
+pub(super) async fn tell(news: &Sender, msg: Msg) {
+    let _ = send(news, msg).await;
+}
+
+/// Sends a message to the screen.
+///
+/// # Errors
+/// When the screen is gone.
+async fn send(news: &Sender, msg: Msg) -> Result<(), Gone> {
     news.send(News::Told(msg)).await.map_err(|_| Gone)
 }
 
 async fn watch_agents(
     client: &ControlClient,
-    news: &mpsc::Sender<News>,
+    news: &Sender,
     seen: &mut Option<FleetCursor>,
 ) -> Result<std::convert::Infallible, End> {
     let mut changes = client.watch_agents(WatchAgents { since: *seen }).await?;
     while let Some(change) = changes.next().await? {
         if change.begins {
-            tell(news, Msg::FleetBegins).await?;
+            send(news, Msg::FleetBegins).await?;
         }
         *seen = change.complete.or(*seen);
         let msg = Msg::Agents {
@@ -148,18 +160,15 @@ async fn watch_agents(
             waiting: change.waiting,
             is_complete: change.complete.is_some(),
         };
-        tell(news, msg).await?;
+        send(news, msg).await?;
     }
     Err(End::Broken("it ended the stream".to_owned()))
 }
 
-async fn watch_jobs(
-    client: &ControlClient,
-    news: &mpsc::Sender<News>,
-) -> Result<std::convert::Infallible, End> {
+async fn watch_jobs(client: &ControlClient, news: &Sender) -> Result<std::convert::Infallible, End> {
     let mut changes = client.watch_jobs(WatchJobs::default()).await?;
     while let Some(JobsChange { begins, is_complete, jobs, deleted }) = changes.next().await? {
-        tell(news, Msg::Jobs { begins, jobs, deleted, is_complete }).await?;
+        send(news, Msg::Jobs { begins, jobs, deleted, is_complete }).await?;
     }
     Err(End::Broken("it ended the stream".to_owned()))
 }

@@ -1,6 +1,6 @@
 //! The streams that stay open while they are needed: the groups of a job, and outputs.
 
-use super::perform::{Sender, tell};
+use super::connection::{Sender, tell};
 use crate::{
     domain::{
         control::{FollowJob, JobEvent, TaskOffset, WatchJob},

@@ -8,12 +8,11 @@ use std::{
 };
 
 use crossterm::event::Event;
-use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
 use super::{
     Runtime,
-    connection::News,
+    connection::{News, tell},
     following,
     reading::{self, Piece},
 };
@@ -52,13 +51,6 @@ const JOIN_TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 const STOP_GRACE_MS: u32 = 5_000;
 /// The maximum number of bytes of a copied output.
 const MAX_COPIED_BYTES: usize = 1024 * 1024;
-
-pub(super) type Sender = mpsc::Sender<News>;
-
-pub(super) async fn tell(news: &Sender, msg: Msg) {
-    // If the screen is gone, the message is not needed.
-    let _ = news.send(News::Told(msg)).await;
-}
 
 impl<E, W> Runtime<E, W>
 where

@@ -4,27 +4,32 @@ use super::{
     super::{
         keymap::Action,
         model::{
-            Asked, Focus, Model, Overlay, Prompt, PromptKind,
+            Asked, Focus, Model, Overlay, PromptKind,
             job::{Output, View},
         },
         msg::Cmd,
     },
-    editing, loading, looking, moving, picking, prompts, questions, starting,
+    agents, answers, editing, focusing, loading, looking, moving, picking, prompts, questions, starting,
 };
-use crate::domain::{
-    agent::AgentState, groups::mask::Masks, name::AgentName, plan::GateState, target::fold::fold,
-    text::plural,
-};
+use crate::domain::{groups::mask::Masks, name::AgentName, text::plural};
 
-/// Performs an action. The caller has checked that it is possible.
-pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+/// Performs an action, or says why it is not possible.
+pub(super) fn try_to(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+    match model.may(action) {
+        Ok(()) => perform(model, action, cmds),
+        Err(why) => model.complain(why),
+    }
+}
+
+/// Performs an action that is possible.
+fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     use Action as A;
     match action {
-        A::NextPane => next_pane(model, true),
-        A::PreviousPane => next_pane(model, false),
-        A::GoFleet => focus(model, Focus::Fleet),
-        A::GoJob => focus(model, Focus::Job),
-        A::GoCommand => enter_command(model),
+        A::NextPane => focusing::next_pane(model, true),
+        A::PreviousPane => focusing::next_pane(model, false),
+        A::GoFleet => focusing::focus(model, Focus::Fleet),
+        A::GoJob => focusing::focus(model, Focus::Job),
+        A::GoCommand => focusing::enter_command(model),
         A::Shell => cmds.extend(model.shell_agent().map(Cmd::Shell)),
         A::Down
         | A::Up
@@ -84,7 +89,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Redraw => cmds.push(Cmd::Redraw),
         A::Suspend => cmds.push(Cmd::Suspend),
         A::Interrupt => interrupt(model),
-        A::Approve | A::Reject => ask_about_key(model, action == A::Approve),
+        A::Approve | A::Reject => agents::ask_about_key(model, action == A::Approve),
         A::Execute => starting::execute(model, cmds),
         A::NewLine => model.command.text.insert_newline(),
         A::Complete => editing::complete(model),
@@ -96,19 +101,23 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::DeleteOrLeave if !model.command.value().is_empty() => {
             model.command.text.delete_next_char();
         }
-        A::ClearOrLeave | A::DeleteOrLeave | A::Leave => leave_command(model),
+        A::ClearOrLeave | A::DeleteOrLeave | A::Leave => focusing::leave_command(model),
         A::Older | A::Newer => browse(model, action == A::Older),
         A::Undo => undo(model),
-        A::Accept => prompts::accept(model, cmds),
+        A::Accept => {
+            if let Some(action) = prompts::accept(model, cmds) {
+                try_to(model, action, cmds);
+            }
+        }
         A::Abandon => prompts::abandon(model),
         A::ChoiceDown => prompts::choose(model, 1),
         A::ChoiceUp => prompts::choose(model, -1),
         A::AddAgent => cmds.push(Cmd::MakeJoinLine),
         A::Label => prompts::open(model, PromptKind::Label),
         A::DrainAgents => prompts::open(model, PromptKind::DrainReason),
-        A::ResumeAgents => cmds.push(Cmd::DrainAgents(shown(model), None)),
-        A::StopAgents => ask_about_agents(model, true),
-        A::DeleteAgents => ask_about_agents(model, false),
+        A::ResumeAgents => cmds.push(Cmd::DrainAgents(agents::recipients_by_name(model), None)),
+        A::StopAgents => agents::ask_about_agents(model, true),
+        A::DeleteAgents => agents::ask_about_agents(model, false),
         A::ShowLog => {
             let master = &model.status.version;
             model.say(format!("this program's log: {}; the master is version {master}", model.settings.log));
@@ -154,62 +163,6 @@ fn undo(model: &mut Model) {
     }
 }
 
-/// Moves the focus to a pane.
-pub(super) fn focus(model: &mut Model, focus: Focus) {
-    model.focus = focus;
-    match focus {
-        Focus::Fleet => {
-            model.room = Focus::Fleet;
-            model.command.frozen = None;
-        }
-        Focus::Job => model.room = Focus::Job,
-        Focus::Command => {}
-    }
-    model.overlays.retain(|overlay| matches!(overlay, Overlay::Question(_)));
-}
-
-/// Moves the focus to the command line. If no agents are picked, freezes the agent under the cursor as the
-/// recipient.
-pub(super) fn enter_command(model: &mut Model) {
-    let from_job = model.focus == Focus::Job;
-    if model.focus != Focus::Command && model.fleet.picks.agents.is_empty() {
-        let details = match model.overlays.last() {
-            Some(Overlay::Details { row, .. }) => Some(row.clone()),
-            _ => None,
-        };
-        if let Some(row) = details {
-            model.fleet.cursor = Some(row);
-        }
-        if model.command.frozen.is_none() || !from_job {
-            model.command.frozen = Some(model.recipients_at_cursor());
-        }
-    }
-    focus(model, Focus::Command);
-}
-
-fn leave_command(model: &mut Model) {
-    let to = if model.room == Focus::Job && model.open.is_some() { Focus::Job } else { Focus::Fleet };
-    focus(model, to);
-}
-
-fn next_pane(model: &mut Model, forwards: bool) {
-    let all = [Focus::Fleet, Focus::Job, Focus::Command];
-    let at = all.iter().position(|pane| *pane == model.focus).unwrap_or(0);
-    let may = |pane: Focus, model: &Model| match pane {
-        Focus::Fleet => true,
-        Focus::Job => model.open.is_some(),
-        Focus::Command => !model.settings.read_only,
-    };
-    let next = (1..=3)
-        .map(|step| all[if forwards { (at + step) % 3 } else { (at + 3 - step) % 3 }])
-        .find(|pane| may(*pane, model));
-    match next {
-        Some(Focus::Command) => enter_command(model),
-        Some(pane) => focus(model, pane),
-        None => {}
-    }
-}
-
 fn next_view(model: &mut Model) {
     let shows_both = model.layout.shows_both;
     let Some(open) = &mut model.open else { return };
@@ -221,7 +174,7 @@ fn next_view(model: &mut Model) {
         let current = open.rows.current().map(|row| row.example);
         open.pane = current.and_then(|task| open.places.iter().position(|place| *place == task)).unwrap_or(0);
     }
-    focus(model, Focus::Job);
+    focusing::focus(model, Focus::Job);
 }
 
 fn next_masks(model: &mut Model) {
@@ -267,7 +220,7 @@ fn close_layer(model: &mut Model) -> bool {
         return true;
     }
     if model.focus == Focus::Job {
-        focus(model, Focus::Fleet);
+        focusing::focus(model, Focus::Fleet);
         return true;
     }
     false
@@ -284,7 +237,7 @@ fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if close_layer(model) {
         return;
     }
-    let own = own_active(model).len();
+    let own = answers::own_active(model).len();
     let mut reasons = Vec::new();
     let picks = model.fleet.picks.agents.len();
     if picks > 0 {
@@ -301,25 +254,10 @@ fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
         ));
     }
     if reasons.is_empty() {
-        return quit(model, cmds);
+        return answers::quit(model, cmds);
     }
     let text = format!("Quit? {}.", reasons.join(", "));
     questions::ask(model, text, "y".to_owned(), Asked::Quit);
-}
-
-fn own_active(model: &Model) -> Vec<u64> {
-    let own = model.active_jobs().filter(|job| model.own_jobs.contains(&job.id));
-    own.map(|job| job.number).collect()
-}
-
-/// Ends the program. It prints how to return to the jobs that continue.
-pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let line = |number: u64| format!("job {number} continues: sloth-runner job attach {number}");
-    model.quits = Some(own_active(model).into_iter().map(line).collect());
-    if !model.command.is_blank() {
-        cmds.push(Cmd::KeepDraft(model.command.value()));
-    }
-    cmds.push(Cmd::Quit);
 }
 
 /// Opens the item under the cursor.
@@ -383,64 +321,6 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
     cmds.push(Cmd::Cancel(id, indices));
 }
 
-fn ask_about_key(model: &mut Model, approves: bool) {
-    let Some(agent) = model.inspected_agent() else { return };
-    let (name, digits) = (agent.name.clone(), agent.fingerprint);
-    let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits) };
-    let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
-    if approves && agent.state != AgentState::Pending {
-        let text = format!("Accept the proposal of {name}: {proposed}?");
-        return questions::ask(model, text, name.to_string(), Asked::Accept(name, proposed));
-    }
-    if approves && agent.has_code {
-        prompts::open(model, PromptKind::Code);
-        if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
-            prompt.key = Some((name, digits, proposed));
-        }
-        return;
-    }
-    let (text, asked) = if approves {
-        let warning = if changed { " It replaces the key that is known under this name." } else { "" };
-        let with = if proposed.is_empty() { String::new() } else { format!(" It also accepts: {proposed}.") };
-        (format!("Enroll {name} with the key {digits}?{with}{warning}"), Asked::Approve(row, proposed))
-    } else {
-        (format!("Reject the pending key {digits} of {name}?"), Asked::Reject(row))
-    };
-    questions::ask(model, text, name.to_string(), asked);
-}
-
-/// Returns the recipients by name. The expression that picked them may match other agents by now.
-pub(super) fn shown(model: &Model) -> String {
-    fold(model.recipients().agents.iter().map(|(name, _)| name.as_str()))
-}
-
-/// Drains the picked agents. Asks first if there are many.
-pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
-    let recipients = model.recipients();
-    let reason = reason.trim().to_owned();
-    if recipients.agents.len() <= model.settings.confirm_over {
-        return cmds.push(Cmd::DrainAgents(shown(model), Some(reason)));
-    }
-    let text =
-        format!("Drain {} agents? Running tasks continue; no new tasks start.", recipients.agents.len());
-    let expects = recipients.agents.len().to_string();
-    let agents = shown(model);
-    questions::ask(model, text, expects, Asked::DrainAgents(agents, reason));
-}
-
-fn ask_about_agents(model: &mut Model, stops: bool) {
-    let recipients = model.recipients();
-    let names: Vec<AgentName> = recipients.agents.iter().map(|(name, _)| name.clone()).collect();
-    let expects = questions::confirmation_text(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
-    let noun = if names.len() == 1 { names[0].to_string() } else { format!("{} agents", names.len()) };
-    let (text, asked) = if stops {
-        (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))
-    } else {
-        (format!("Delete {noun} from the registry? Their keys are deleted."), Asked::DeleteAgents(names))
-    };
-    questions::ask(model, text, expects, asked);
-}
-
 fn save(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let Some(open) = &model.open else { return };
     let tasks =
@@ -475,15 +355,4 @@ fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if let Some(agent) = open.current_task().and_then(|task| open.agent(task).cloned()) {
         cmds.push(Cmd::CopyOutput(open.job.id, agent));
     }
-}
-
-/// Reports whether the open job waits at a gate.
-#[must_use]
-pub(super) fn is_held(model: &Model) -> bool {
-    model.open.as_ref().is_some_and(|open| matches!(open.job.gate.state, GateState::Held(_)))
-}
-
-/// Opens a prompt that contains a text.
-pub(super) fn prompt(model: &mut Model, kind: PromptKind, text: &str) {
-    model.overlays.push(Overlay::Prompt(Box::new(Prompt::new(kind, text))));
 }

@@ -1,43 +1,20 @@
 //! Editing of the command line: the keys of a shell, completion and pasting.
 
-use crossterm::event::KeyCode;
-use tui_textarea::{CursorMove, TextArea};
-
-use super::super::{
-    keymap::Key,
-    model::{Focus, Model, Overlay},
+use super::{
+    super::{
+        keymap::Key,
+        model::{Focus, Model, Overlay},
+    },
+    focusing, prompts, text_area,
 };
 use crate::domain::text::strip_control;
-
-/// Edits a text as a shell does. The text area's own shortcuts are not used: its `^R`, `^U` and `^J` mean other things.
-pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
-    if let Some(sign) = key.typed() {
-        text.insert_char(sign);
-        return;
-    }
-    match (key.code, key.ctrl) {
-        (KeyCode::Char('a'), true) | (KeyCode::Home, _) => text.move_cursor(CursorMove::Head),
-        (KeyCode::Char('e'), true) | (KeyCode::End, _) => text.move_cursor(CursorMove::End),
-        (KeyCode::Char('b'), true) | (KeyCode::Left, false) => text.move_cursor(CursorMove::Back),
-        (KeyCode::Char('f'), true) | (KeyCode::Right, false) => text.move_cursor(CursorMove::Forward),
-        (KeyCode::Left, true) => text.move_cursor(CursorMove::WordBack),
-        (KeyCode::Right, true) => text.move_cursor(CursorMove::WordForward),
-        (KeyCode::Char('u'), true) => drop(text.delete_line_by_head()),
-        (KeyCode::Char('k'), true) => drop(text.delete_line_by_end()),
-        (KeyCode::Char('w'), true) => drop(text.delete_word()),
-        (KeyCode::Char('y'), true) => drop(text.paste()),
-        (KeyCode::Char('h'), true) | (KeyCode::Backspace, _) => drop(text.delete_char()),
-        (KeyCode::Char('d'), true) | (KeyCode::Delete, _) => drop(text.delete_next_char()),
-        _ => {}
-    }
-}
 
 /// Handles a key in the command line that has no binding.
 pub(super) fn command_key(model: &mut Model, key: Key) {
     if key.typed().is_some() {
         model.command.stop_browsing();
     }
-    edit(&mut model.command.text, key);
+    text_area::edit(&mut model.command.text, key);
 }
 
 /// Inserts pasted text into the open prompt, or else into the command line, where it waits for Enter.
@@ -48,12 +25,12 @@ pub(super) fn paste(model: &mut Model, text: &str) {
         Some(Overlay::Question(_)) => {}
         Some(Overlay::Prompt(prompt)) => {
             prompt.text.insert_str(lines.join(" "));
-            super::prompts::changed(model);
+            prompts::changed(model);
         }
         _ if model.settings.read_only => model.complain("this is --read-only: there is no command line"),
         _ => {
             if model.focus != Focus::Command {
-                super::act::enter_command(model);
+                focusing::enter_command(model);
             }
             // A newline at the end of the pasted text would only add an empty line.
             let lines = if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {

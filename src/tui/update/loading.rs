@@ -7,13 +7,14 @@ use super::{
         model::{Focus, Model, job::JobScreen, may::has_failed},
         msg::Cmd,
     },
-    act,
+    focusing,
 };
 use crate::domain::{
     command::quoted,
     job::Job,
     name::AgentName,
     outcome::Outcome,
+    sign::Sign,
     target::{Target, fold::fold},
     time::iso_time,
 };
@@ -42,7 +43,7 @@ pub(super) fn show(model: &mut Model, job: Job) {
         let view = model.open.as_ref().map(|open| open.view).unwrap_or_default();
         model.open = Some(JobScreen { view, ..JobScreen::new(job) });
     }
-    act::focus(model, Focus::Job);
+    focusing::focus(model, Focus::Job);
 }
 
 /// Opens the previous or next job.
@@ -104,7 +105,7 @@ pub(super) fn load(model: &mut Model, failed: bool) {
         model.complain(format!("{} of its agents are no longer in the fleet", wanted - picked));
     }
     model.command.replace(&command);
-    act::enter_command(model);
+    focusing::enter_command(model);
 }
 
 /// Returns a command as it is typed: a single word is shell text, several words are quoted.
@@ -137,8 +138,8 @@ pub(super) fn report(open: &JobScreen, zone: FixedOffset, now_ms: u64) -> String
     }
     for row in open.rows.all() {
         let names = fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str));
-        let glyph = row.outcome.as_ref().map_or('▸', Outcome::glyph);
-        let _ = writeln!(text, "{glyph} {:>4}  {names}  {}  {}", row.tasks.len(), row.state, row.text);
+        let sign = row.outcome.as_ref().map_or(Sign::RUNNING, Outcome::sign);
+        let _ = writeln!(text, "{sign} {:>4}  {names}  {}  {}", row.tasks.len(), row.state, row.text);
     }
     text
 }

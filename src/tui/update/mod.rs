@@ -1,7 +1,10 @@
 //! Applies a message to the model, and returns commands for the runtime. Pure: no I/O, and the time is an argument.
 
 mod act;
+mod agents;
+mod answers;
 mod editing;
+mod focusing;
 mod following;
 mod loading;
 mod looking;
@@ -11,6 +14,7 @@ mod picking;
 mod prompts;
 mod questions;
 mod starting;
+mod text_area;
 
 use super::{
     keymap::{self, Context, Key},
@@ -27,7 +31,7 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
     match msg {
         Msg::Key(key, followed) => on_key(model, key, followed, &mut cmds),
         Msg::Paste(text) => editing::paste(model, &text),
-        Msg::Click(x, y) => moving::click(model, x, y, &mut cmds),
+        Msg::Click(x, y) => moving::click(model, x, y),
         Msg::Wheel(x, y, up) => moving::wheel(model, x, y, up, &mut cmds),
         Msg::Resized | Msg::Tick => {}
         Msg::Drawn(layout) => {
@@ -56,7 +60,10 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
 
 fn on_key(model: &mut Model, key: Key, followed: bool, cmds: &mut Vec<Cmd>) {
     if let Some(Overlay::Question(_)) = model.overlays.last() {
-        return questions::key(model, key, cmds);
+        if let Some(agreed) = questions::key(model, key) {
+            answers::perform(model, agreed, cmds);
+        }
+        return;
     }
     let context = model.context();
     if context == Context::Command && model.command.has_prefix {
@@ -73,10 +80,7 @@ fn on_key(model: &mut Model, key: Key, followed: bool, cmds: &mut Vec<Cmd>) {
                 keymap::Action::Execute if followed => keymap::Action::NewLine,
                 action => action,
             };
-            match model.may(action) {
-                Ok(()) => act::perform(model, action, cmds),
-                Err(why) => model.complain(why),
-            }
+            act::try_to(model, action, cmds);
         }
         None => match context {
             Context::Command => editing::command_key(model, key),

@@ -9,7 +9,7 @@ use super::{
         },
         msg::Cmd,
     },
-    act,
+    focusing, picking,
 };
 
 /// The number of bytes of earlier output that are read at once.
@@ -309,30 +309,30 @@ pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
 }
 
 /// Handles a click: selects a row, picks the selected agent, or moves the focus.
-pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
+pub(super) fn click(model: &mut Model, x: u16, y: u16) {
     if !model.overlays.is_empty() {
         return;
     }
     let layout = model.layout.clone();
     if layout.fleet.has(x, y) {
-        act::focus(model, Focus::Fleet);
+        focusing::focus(model, Focus::Fleet);
         let place = model.fleet.top + usize::from(y - layout.fleet.y);
         if let Some(row) = model.fleet.shown().get(place).cloned() {
             if model.fleet.cursor.as_ref() == Some(&row) {
-                act::perform(model, Action::Pick, cmds);
+                picking::pick(model);
                 model.fleet.cursor = Some(row);
             } else {
                 model.fleet.cursor = Some(row);
             }
         }
     } else if let Some((task, _)) = layout.panes.iter().find(|(_, area)| area.has(x, y)) {
-        act::focus(model, Focus::Job);
+        focusing::focus(model, Focus::Job);
         if let Some(open) = &mut model.open {
             open.rows.move_to_task(*task);
             open.pane = open.places.iter().position(|place| place == task).unwrap_or(open.pane);
         }
     } else if layout.job.has(x, y) {
-        act::focus(model, Focus::Job);
+        focusing::focus(model, Focus::Job);
         if let Some(open) = &mut model.open
             && open.output.is_none()
             && open.view == View::Groups
@@ -340,7 +340,7 @@ pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
             open.rows.move_to(open.rows.top + usize::from(y - layout.job.y));
         }
     } else if layout.command.has(x, y) && !model.settings.read_only {
-        act::enter_command(model);
+        focusing::enter_command(model);
     }
 }
 

@@ -319,7 +319,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
         }
     }
     report_kill_result(model, number, &proofs);
-    if super::act::is_held(model) && !was_held {
+    if model.is_held() && !was_held {
         cmds.push(Cmd::Bell);
     }
 }

@@ -3,11 +3,11 @@
 
 use super::{
     super::{
-        keymap::Key,
-        model::{Choice, Model, Overlay, PromptKind, command::text_area},
+        keymap::{Action, Key},
+        model::{Choice, Model, Overlay, Prompt, PromptKind, command},
         msg::Cmd,
     },
-    act, editing, moving,
+    agents, moving, text_area,
 };
 use crate::domain::{
     code::{Code, KeyMark},
@@ -31,13 +31,13 @@ pub(super) fn open(model: &mut Model, kind: PromptKind) {
         | PromptKind::DrainReason
         | PromptKind::Code => String::new(),
     };
-    act::prompt(model, kind, &text);
+    model.overlays.push(Overlay::Prompt(Box::new(Prompt::new(kind, &text))));
 }
 
 /// Handles a key that has no binding in a prompt.
 pub(super) fn key(model: &mut Model, key: Key) {
     if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
-        editing::edit(&mut prompt.text, key);
+        text_area::edit(&mut prompt.text, key);
         prompt.choice = 0;
     }
     changed(model);
@@ -91,15 +91,15 @@ pub(super) fn choose(model: &mut Model, by: isize) {
 /// Closes the prompt and restores the text that it had at the beginning.
 pub(super) fn abandon(model: &mut Model) {
     if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
-        prompt.text = text_area(&prompt.before.clone());
+        prompt.text = command::text_area(&prompt.before.clone());
         changed(model);
         model.overlays.pop();
     }
 }
 
-/// Confirms the text or the choice.
-pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return };
+/// Confirms the text or the choice. Returns the action that was chosen in the palette.
+pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) -> Option<Action> {
+    let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return None };
     let (kind, text) = (prompt.kind, prompt.value());
     let choice = model.choices(prompt).into_iter().nth(prompt.choice);
     match kind {
@@ -127,10 +127,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
         PromptKind::Palette => {
             model.overlays.pop();
             match choice {
-                Some(Choice::Action(action)) => match model.may(action) {
-                    Ok(()) => act::perform(model, action, cmds),
-                    Err(why) => model.complain(why),
-                },
+                Some(Choice::Action(action)) => return Some(action),
                 _ => model.complain(format!("no action is called {:?}", text.trim())),
             }
         }
@@ -143,17 +140,18 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
         }
         PromptKind::DrainReason => {
             model.overlays.pop();
-            act::drain(model, &text, cmds);
+            agents::drain(model, &text, cmds);
         }
         PromptKind::Code => take_code(model, &text, cmds),
         PromptKind::Label => {
             model.overlays.pop();
             let changes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
             if !changes.is_empty() {
-                cmds.push(Cmd::Label(act::shown(model), changes));
+                cmds.push(Cmd::Label(agents::recipients_by_name(model), changes));
             }
         }
     }
+    None
 }
 
 /// Approves the shown pending key with its one-time code.

@@ -4,16 +4,10 @@ use std::time::Duration;
 
 use crossterm::event::KeyCode;
 
-use super::{
-    super::{
-        keymap::Key,
-        model::{Asked, Model, Overlay, Question},
-        msg::Cmd,
-    },
-    starting,
+use super::super::{
+    keymap::Key,
+    model::{Asked, Model, Overlay, Question},
 };
-
-use crate::domain::code::KeyMark;
 
 /// Keys within this time were typed before the question could be read.
 const MIN_READING_TIME: Duration = Duration::from_millis(300);
@@ -33,21 +27,19 @@ pub(super) fn confirmation_text(names: &[&str]) -> String {
     }
 }
 
-/// Handles a key while a question is open.
-pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
+/// Handles a key while a question is open. Returns what the operator agrees to with it.
+pub(super) fn key(model: &mut Model, key: Key) -> Option<Asked> {
     let now = model.now.monotonic;
-    let Some(Overlay::Question(question)) = model.overlays.last_mut() else { return };
+    let Some(Overlay::Question(question)) = model.overlays.last_mut() else { return None };
     if now < question.from {
-        return;
+        return None;
     }
     let is_quit = question.asked == Asked::Quit;
     match (key.code, key.typed()) {
         (_, Some(sign)) if is_quit => {
-            let quits = sign == 'y';
+            let agrees = sign == 'y';
             model.overlays.pop();
-            if quits {
-                super::act::quit(model, cmds);
-            }
+            return agrees.then_some(Asked::Quit);
         }
         (_, Some(sign)) if question.expects.starts_with(&format!("{}{sign}", question.typed)) => {
             question.typed.push(sign);
@@ -56,7 +48,7 @@ pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
         (KeyCode::Enter, _) if !is_quit && question.typed == question.expects => {
             let asked = question.asked.clone();
             model.overlays.pop();
-            answered(model, asked, cmds);
+            return Some(asked);
         }
         // Any other key means no.
         _ => {
@@ -72,28 +64,5 @@ pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
             }
         }
     }
-}
-
-fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
-    match asked {
-        Asked::Run => starting::send(model, cmds),
-        Asked::Cancel(job, tasks) => cmds.push(Cmd::Cancel(job, tasks)),
-        Asked::Quit => super::act::quit(model, cmds),
-        Asked::Accept(name, proposed) => cmds.push(Cmd::Accept(name, proposed)),
-        Asked::Approve(row, proposed) => {
-            if let Some(digits) = row.waiting {
-                cmds.push(Cmd::Approve(row.name, KeyMark::Digits(digits.to_string()), (digits, proposed)));
-                model.overlays.clear();
-            }
-        }
-        Asked::Reject(row) => {
-            if let Some(digits) = row.waiting {
-                cmds.push(Cmd::Reject(row.name, digits));
-                model.overlays.clear();
-            }
-        }
-        Asked::DrainAgents(target, reason) => cmds.push(Cmd::DrainAgents(target, Some(reason))),
-        Asked::StopAgents(names) => cmds.push(Cmd::StopAgents(names)),
-        Asked::DeleteAgents(names) => cmds.push(Cmd::DeleteAgents(names)),
-    }
+    None
 }

@@ -1,6 +1,6 @@
 //! Draws everything around the panes: header, command line, questions, prompts and footer.
 
-use super::paint::{Painter, Piece, piece};
+use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::AgentState,
@@ -13,7 +13,7 @@ use crate::{
             Area, Asked, Choice, Connection, Focus, Layout, Model, Overlay, Prompt, PromptKind, Question,
             fleet::Counts,
         },
-        theme::{Tone, tone_of_glyph},
+        theme::Tone,
     },
 };
 
@@ -47,8 +47,8 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
     let mut right: Vec<Piece> = Vec::new();
     for (state, count) in Counts::STATES.into_iter().zip(counts.states) {
         if count > 0 || state == AgentState::Active {
-            let glyph = state.glyph();
-            right.push(piece(format!("{glyph} {count} {}  ", state.word()), tone_of_glyph(glyph)));
+            let sign = state.sign();
+            right.push(piece(format!("{sign} {count} {}  ", state.word()), sign.into()));
         }
     }
     let jobs = model.active_jobs().count();
@@ -151,7 +151,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         (cursor.0, cursor.1)
     };
     let lines = model.command.text.lines();
-    let top = super::job::first_visible(0, row, body.rows(), lines.len());
+    let top = first_visible(0, row, body.rows(), lines.len());
     for (y, (at, line)) in (body.y..body.y + body.height).zip(lines.iter().enumerate().skip(top)) {
         let sign = if at == 0 { " $ " } else { " > " };
         painter.text(body.x, y, 3, sign, Tone::Dim);
@@ -232,7 +232,7 @@ pub(super) fn prompt(
     painter.rule(area, &[piece(title, Tone::Strong)], &right, true);
     let choices = model.choices(prompt);
     let room = area.rows().saturating_sub(2);
-    let top = super::job::first_visible(0, prompt.choice, room, choices.len());
+    let top = first_visible(0, prompt.choice, room, choices.len());
     for (at, choice) in choices.iter().enumerate().skip(top).take(room) {
         let y = area.y + 1 + u16::try_from(at - top).unwrap_or(0);
         let is_chosen = at == prompt.choice;

@@ -1,12 +1,10 @@
 //! Draws the fleet table.
 
-use super::{
-    job::first_visible,
-    paint::{Painter, Piece, piece},
-};
+use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::{AgentState, AgentView},
+        sign::Sign,
         text::width,
         time::short_age,
     },
@@ -15,7 +13,7 @@ use crate::{
             Area, Focus, Model,
             fleet::{RowKey, SortBy, memory_percent},
         },
-        theme::{Tone, tone_of_glyph},
+        theme::Tone,
     },
 };
 
@@ -110,8 +108,8 @@ impl Column {
         match self {
             Self::Name => piece(agent.name.as_str(), Tone::Plain),
             Self::State => {
-                let glyph = agent.state.glyph();
-                piece(format!("{glyph} {}", agent.state.word()), tone_of_glyph(glyph))
+                let sign = agent.state.sign();
+                piece(format!("{sign} {}", agent.state.word()), sign.into())
             }
             Self::Link => {
                 let word = agent.link_word();
@@ -145,13 +143,14 @@ fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
         return piece(text, Tone::Waiting);
     }
     let Some(last) = &agent.last_job else { return piece("", Tone::Plain) };
-    let (glyph, words) = match last.state.outcome() {
-        Some(outcome) => (outcome.glyph(), outcome.brief()),
-        None if last.no_contact => ('~', "no contact".to_owned()),
-        None => ('▸', last.state.word().to_owned()),
+    let words = match last.state.outcome() {
+        Some(outcome) => outcome.brief(),
+        None if last.no_contact => "no contact".to_owned(),
+        None => last.state.word().to_owned(),
     };
-    let tone = if glyph == '✓' { Tone::Plain } else { tone_of_glyph(glyph) };
-    piece(format!("{} {glyph} {words}", last.number), tone)
+    let sign = last.sign();
+    let tone = if sign == Sign::SUCCESS { Tone::Plain } else { sign.into() };
+    piece(format!("{} {sign} {words}", last.number), tone)
 }
 
 /// Returns the columns that fit, and their widths.

@@ -3,25 +3,23 @@
 use std::time::Duration;
 
 use super::{
-    paint::{Painter, Piece, piece},
+    paint::{Painter, Piece, first_visible, piece},
     panes,
+    row::{names, row_sign, state},
 };
 use crate::{
     domain::{
-        name::AgentName,
-        outcome::Outcome,
         plan::GateState,
-        target::fold::fold,
         text::{middle_clipped, plural, strip_control, width},
-        time::{short_age, stopwatch},
+        time::stopwatch,
     },
     tui::{
         model::{
             Area, Focus, Layout, Model,
             job::{JobScreen, View},
-            rows::{Need, Row, counts, divergence_text},
+            rows::{Need, counts},
         },
-        theme::{Tone, tone_of_glyph},
+        theme::Tone,
     },
 };
 
@@ -122,8 +120,8 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
         format!("  {} {}", job.task_count, plural("agent", job.task_count as usize)),
         Tone::Plain,
     )];
-    for (glyph, count) in counts(job).into_iter().filter(|(_, count)| *count > 0) {
-        rest.push(piece(format!("  {glyph} {count}"), tone_of_glyph(glyph)));
+    for (sign, count) in counts(job).into_iter().filter(|(_, count)| *count > 0) {
+        rest.push(piece(format!("  {sign} {count}"), sign.into()));
     }
     let until = job.ended_ms.unwrap_or(model.now.unix_ms);
     let took = stopwatch(Duration::from_millis(until.saturating_sub(job.created_ms)));
@@ -185,15 +183,15 @@ fn rows(
     for (at, row) in visible.iter().enumerate() {
         let y = area.y + u16::try_from(at).unwrap_or(0);
         let is_cursor = top + at == open.rows.cursor();
-        let glyph = glyph(row);
-        let tone = tone_of_glyph(glyph);
+        let sign = row_sign(row);
+        let tone = sign.into();
         let mut text_tone = Tone::Plain;
         if row.need == Need::Ended && row.parting.is_none() {
             text_tone = Tone::Dim;
         }
         let mark = painter.theme.mark();
         let pieces = [
-            piece(painter.pad_to_width(&glyph.to_string(), 2), tone),
+            piece(painter.pad_to_width(&sign.to_string(), 2), tone),
             piece(format!("{:>4}  ", row.tasks.len()), Tone::Plain),
             piece(
                 painter.pad_to_width(&middle_clipped(&names[at], name_room, mark), name_room),
@@ -219,59 +217,4 @@ fn rows(
         let x = (area.x + area.width).saturating_sub(wide + 1);
         painter.text(x, area.y + area.height - 1, wide, &text, Tone::Dim);
     }
-}
-
-/// Returns the first row to draw so that the cursor is visible.
-pub(super) fn first_visible(top: usize, cursor: usize, room: usize, count: usize) -> usize {
-    let top = top.min(count.saturating_sub(room));
-    if cursor < top {
-        cursor
-    } else if room > 0 && cursor >= top + room {
-        cursor + 1 - room
-    } else {
-        top
-    }
-}
-
-pub(super) fn glyph(row: &Row) -> char {
-    match (&row.outcome, row.need) {
-        (Some(outcome), _) => outcome.glyph(),
-        (None, Need::NoContact) => '~',
-        (None, _) => '▸',
-    }
-}
-
-/// Returns the names of a row's agents as a folded expression.
-pub(super) fn names(open: &JobScreen, row: &Row) -> String {
-    fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str))
-}
-
-/// Returns the state of a row, with its running time.
-fn state(model: &Model, row: &Row) -> String {
-    match row.since_ms {
-        Some(since) => format!("{} {}", row.state, short_age(model.now.unix_ms.saturating_sub(since))),
-        None => row.state.clone(),
-    }
-}
-
-/// Returns the title of the preview.
-pub(super) fn preview_title(model: &Model, open: &JobScreen, row: &Row) -> Vec<Piece> {
-    let mut title = vec![piece(names(open, row), Tone::Strong)];
-    let outcome = row.outcome.as_ref().map(Outcome::brief);
-    match (outcome, row.parting) {
-        _ if row.outputs > 1 => {
-            title.push(piece(format!("  {} outputs; one of them:", row.outputs), Tone::Dim));
-        }
-        (_, Some(parting)) if row.lines > 1 => {
-            let count = open.largest().map_or(0, |(_, count)| count);
-            title.push(piece(format!("  {} ({count})", divergence_text(parting)), Tone::Waiting));
-        }
-        (Some(outcome), _) => title.push(piece(format!("  {outcome}"), Tone::Plain)),
-        (None, _) => title.push(piece(format!("  {}", state(model, row)), Tone::Plain)),
-    }
-    if row.tasks.len() > 1 && row.outputs == 1 {
-        let example = open.agent(row.example).map(ToString::to_string).unwrap_or_default();
-        title.push(piece(format!("  shown: {example}"), Tone::Dim));
-    }
-    title
 }

@@ -7,6 +7,7 @@ mod job;
 mod overlays;
 mod paint;
 mod panes;
+mod row;
 
 use ratatui::{buffer::Buffer, layout::Rect};
 

@@ -1,9 +1,6 @@
 //! Draws the layers over the panes: help, details of an agent, the history of jobs, notices.
 
-use super::{
-    job::first_visible,
-    paint::{Painter, Piece, piece},
-};
+use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::{AgentState, AgentView, LastSeen},
@@ -18,7 +15,7 @@ use crate::{
             Area, Layout, Model,
             fleet::{RowKey, memory_percent},
         },
-        theme::{Tone, tone_of_glyph},
+        theme::Tone,
     },
 };
 
@@ -105,10 +102,10 @@ pub(super) fn details(
         painter.text(area.x + 1, area.y + 1, area.width, "It no longer exists.", Tone::Dim);
         return;
     };
-    let glyph = agent.state.glyph();
+    let sign = agent.state.sign();
     let title = [
         piece(agent.name.as_str(), Tone::Strong),
-        piece(format!("  {glyph} {}", agent.state.word()), tone_of_glyph(glyph)),
+        piece(format!("  {sign} {}", agent.state.word()), sign.into()),
     ];
     painter.rule(area, &title, &[piece("q closes", Tone::Dim)], true);
     let all = if agent.state == AgentState::Pending { waiting(agent, model) } else { facts(agent, model) };
@@ -259,8 +256,7 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
 fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
     let failed = job.task_count.saturating_sub(job.succeeded + job.unfinished);
     let counted = [('✗', failed), ('▸', job.unfinished), ('✓', job.succeeded)];
-    let shown =
-        counted.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph} {count}"));
+    let shown = counted.iter().filter(|(_, count)| *count > 0).map(|(sign, count)| format!("{sign} {count}"));
     let tone = if failed > 0 {
         Tone::Bad
     } else if job.unfinished > 0 {

@@ -20,6 +20,18 @@ pub(super) fn piece(text: impl Into<String>, tone: Tone) -> Piece {
     (text.into(), tone)
 }
 
+/// Returns the first row to draw so that the cursor is visible.
+pub(super) fn first_visible(top: usize, cursor: usize, room: usize, count: usize) -> usize {
+    let top = top.min(count.saturating_sub(room));
+    if cursor < top {
+        cursor
+    } else if room > 0 && cursor >= top + room {
+        cursor + 1 - room
+    } else {
+        top
+    }
+}
+
 /// The screen buffer and the theme.
 pub(super) struct Painter<'a> {
     pub(super) buffer: &'a mut Buffer,

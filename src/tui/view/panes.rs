@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    job,
-    paint::{LineLook, Painter, Piece, piece},
+    paint::{LineLook, Painter, Piece, first_visible, piece},
+    row,
 };
 use crate::{
     domain::{
@@ -17,10 +17,10 @@ use crate::{
         model::{
             Area, Focus, Layout, Model,
             job::{JobScreen, Output, Streams},
-            rows::{task_glyph, task_words},
+            rows::task_words,
         },
         output::{line::Line, window::Window},
-        theme::{Tone, name_tone, tone_of_glyph},
+        theme::{Tone, name_tone},
     },
 };
 
@@ -125,7 +125,7 @@ pub(super) fn preview(
             right.insert(0, piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting));
         }
     }
-    painter.rule(area, &job::preview_title(model, open, row), &right, false);
+    painter.rule(area, &row::preview_title(model, open, row), &right, false);
     if open.is_diff {
         return difference(painter, open, row.example, body);
     }
@@ -199,7 +199,7 @@ fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area
 }
 
 fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
-    let glyph = task_glyph(task);
+    let sign = task.sign();
     let now = model.now.unix_ms;
     let took = match (task.state.outcome(), task.started_ms) {
         (Some(_), _) if task.duration_ns > 0 => format!("  {}", short_duration(task.duration_ns / 1_000_000)),
@@ -209,9 +209,9 @@ fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
         _ => String::new(),
     };
     vec![
-        piece(format!("{glyph} "), tone_of_glyph(glyph)),
+        piece(format!("{sign} "), sign.into()),
         piece(task.agent.as_str(), Tone::Strong),
-        piece(format!("  {}", task_words(task)), tone_of_glyph(glyph)),
+        piece(format!("  {}", task_words(task)), sign.into()),
         piece(took, Tone::Plain),
     ]
 }
@@ -234,7 +234,7 @@ pub(super) fn grid(
     let columns = (area.width / MIN_PANE_SIZE.0).max(1);
     let rows = (area.height / MIN_PANE_SIZE.1).max(1);
     let shown = usize::from(columns * rows);
-    let first = job::first_visible(
+    let first = first_visible(
         open.first_pane / usize::from(columns),
         open.pane / usize::from(columns),
         usize::from(rows),
@@ -355,9 +355,8 @@ pub(super) fn output(
         && body.height > 2
     {
         let y = body.y + body.height - 1;
-        let text =
-            format!("{} {}", outcome.glyph(), crate::domain::text::strip_control(&outcome.to_string()));
-        painter.text(body.x, y, body.width, &text, tone_of_glyph(outcome.glyph()));
+        let text = format!("{} {}", outcome.sign(), crate::domain::text::strip_control(&outcome.to_string()));
+        painter.text(body.x, y, body.width, &text, outcome.sign().into());
         body.height -= 1;
         layout.job.height -= 1;
     }

@@ -6,27 +6,12 @@ use crate::{
     cli::output::{Paint, Tone},
     domain::{
         job::{Job, Task, TaskState},
-        outcome::{Ending, Outcome},
         plan::GateState,
+        sign::Sign,
         target::fold::fold,
         time::stopwatch,
     },
 };
-
-/// Returns the tone of an outcome.
-pub(super) fn tone_of(outcome: &Outcome) -> Tone {
-    match outcome.ending {
-        Ending::Exited(0) => Tone::Good,
-        Ending::Skipped(_) => Tone::Waiting,
-        Ending::Exited(_)
-        | Ending::Signaled(_)
-        | Ending::TimedOut(_)
-        | Ending::Cancelled { .. }
-        | Ending::Refused(_)
-        | Ending::Undeliverable(_)
-        | Ending::Lost(_) => Tone::Bad,
-    }
-}
 
 /// Returns the names of the tasks' agents, folded.
 pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
@@ -35,14 +20,14 @@ pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
 
 /// Returns the line below a job's output while the job continues.
 pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -> String {
-    let signs = ['✓', '✗', '⊘', '?'];
+    let signs = [Sign::SUCCESS, Sign::FAILURE, Sign::SKIPPED, Sign::LOST];
     let mut counts = [0usize; 4];
     let (mut running, mut queued) = (0usize, 0usize);
     let mut oldest: Option<&Task> = None;
     for task in &job.tasks {
         match &task.state {
             TaskState::Ended(outcome) => {
-                let at = signs.iter().position(|sign| *sign == outcome.glyph()).unwrap_or(3);
+                let at = signs.iter().position(|sign| sign.glyph == outcome.sign().glyph).unwrap_or(3);
                 counts[at] += 1;
             }
             TaskState::Running => {
@@ -54,16 +39,14 @@ pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -
             TaskState::Queued | TaskState::Dispatched => queued += 1,
         }
     }
-    let tones = [Tone::Good, Tone::Bad, Tone::Waiting, Tone::Bad];
     let mut parts: Vec<String> = signs
         .iter()
         .zip(counts)
-        .zip(tones)
-        .filter(|((_, count), _)| *count > 0)
-        .map(|((sign, count), tone)| paint.paint(tone, &format!("{sign} {count}")))
+        .filter(|(_, count)| *count > 0)
+        .map(|(sign, count)| paint.paint((*sign).into(), &format!("{sign} {count}")))
         .collect();
     if running > 0 {
-        parts.push(paint.paint(Tone::Name(0), &format!("▸ {running}")));
+        parts.push(paint.paint(Sign::RUNNING.into(), &format!("{} {running}", Sign::RUNNING)));
     }
     if queued > 0 {
         parts.push(paint.paint(Tone::Dim, &format!("… {queued}")));
@@ -91,6 +74,7 @@ pub(super) fn unfinished(job: &Job) -> String {
 mod tests {
     use super::*;
     use crate::cli::args::Colour;
+    use crate::domain::outcome::Ending;
 
     #[test]
     fn a_job_stands_in_one_line() {

@@ -6,8 +6,6 @@ use std::{
 };
 
 use super::task::{Progress, Tally, TaskRow};
-#[cfg(test)]
-use crate::master::core::stored::StoredTask;
 use crate::{
     domain::{
         command::{KILL_GRACE_MS, TaskSpec},
@@ -294,7 +292,7 @@ impl LiveJob {
         self.spec()
     }
 
-    pub(in crate::master::core) fn stored_tasks(&self) -> Vec<StoredTask> {
+    pub(in crate::master::core) fn stored_tasks(&self) -> Vec<crate::master::core::stored::StoredTask> {
         self.tasks.iter().map(TaskRow::to_store).collect()
     }
 }

@@ -10,6 +10,7 @@ mod cancelling;
 mod dispatching;
 mod ending;
 mod gate;
+mod held;
 mod live;
 mod operating;
 mod presence;
@@ -21,7 +22,7 @@ mod starting;
 mod task;
 mod waiting;
 
-pub use self::waiting::HeldBy;
+pub use self::held::HeldBy;
 pub(super) use self::{
     cancelling::PendingOrder,
     live::{LiveJob, Phase},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use derive_more::{AddAssign, SubAssign};
 
-use super::waiting::Held;
+use super::held::Held;
 use crate::{
     domain::{
         bounded::Word,
@@ -278,6 +278,12 @@ impl TaskRow {
         let left = start_by.saturating_sub(now.monotonic);
         self.start_by = start_by;
         self.start_by_ms = now.unix_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Forgets everything that it waited for.
+    pub(super) fn wait_for_nothing(&mut self) {
+        self.held = Held::default();
+        self.task.waiting.clear();
     }
 
     /// Shows that it waits for its agent.

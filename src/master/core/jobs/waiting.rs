@@ -1,45 +1,7 @@
 //! What open tasks wait for, as it is shown. Makes no decisions.
 
-use super::{
-    super::Core,
-    task::{Progress, TaskRow},
-};
+use super::{super::Core, held::HeldBy, task::Progress};
 use crate::domain::{bounded::Reason, ids::TaskId, text::plural};
-
-/// Who holds back a task that has begun.
-#[derive(Clone, Copy, Debug)]
-pub enum HeldBy {
-    /// Nobody: this is what becomes of its output.
-    Nobody,
-    /// The master, which cannot write what the task prints.
-    Master,
-    /// The task's agent, or the way to it.
-    Agent,
-}
-
-/// What each of them holds a task back for; empty where it does not.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    nobody: Reason,
-    master: Reason,
-    agent: Reason,
-}
-
-impl Held {
-    /// The master's reason goes first: an agent also holds a task back because its master takes nothing.
-    fn shown(&self) -> &Reason {
-        let all = [&self.master, &self.agent, &self.nobody];
-        all.into_iter().find(|reason| !reason.is_empty()).unwrap_or(&self.nobody)
-    }
-}
-
-impl TaskRow {
-    /// Nothing that was said of what it waits for is true any more.
-    pub(super) fn wait_for_nothing(&mut self) {
-        self.held = Held::default();
-        self.task.waiting.clear();
-    }
-}
 
 impl Core {
     /// Shows what a task that has begun waits for; nothing where it continues.

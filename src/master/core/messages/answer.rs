@@ -20,6 +20,7 @@ use crate::{
         terms::Terms,
     },
     master::core::{
+        denied::{Denied, JobDenied},
         snapshot::Snapshot,
         stored::{StoredOperator, StoredToken},
         views::{FleetUpdate, JobsUpdate, StatusView},
@@ -145,24 +146,6 @@ pub enum Reply {
     Cancel(Result<Cancelled, JobDenied>),
     Promote(Result<Promoted, JobDenied>),
     Stop(Result<StoppedJob, JobDenied>),
-}
-
-/// Why a question is not answered, or a change is not made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denied {
-    /// It is not possible, for this reason.
-    Refused(String),
-    /// What it names does not exist; with the text for people.
-    NotFound(String),
-}
-
-/// Why a change of a job is not made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobDenied {
-    /// It is not possible, for this reason.
-    Refused(String),
-    /// The job is not live. The store knows whether it is over.
-    NotLive,
 }
 
 impl<T> Refusable for Result<T, Denied>

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::operator::Role,
-    master::core::{messages::ConnectionIdentity, operators::Invitation},
+    master::core::messages::{ConnectionIdentity, Invitation},
 };
 
 fn key(text: &str) -> Fingerprint {

@@ -3,11 +3,7 @@
 use std::io::{self};
 
 use super::{
-    super::{
-        READER_GONE,
-        tally::{names, tone_of},
-        telling::say_end,
-    },
+    super::{READER_GONE, tally::names, telling::say_end},
     Watcher,
 };
 use crate::{
@@ -270,7 +266,7 @@ impl Watcher {
     fn title(&self, group: &GroupDigest) -> String {
         let [count, agents, state, _] = self.cells(group);
         let outcome = group.outcome.as_ref();
-        let tone = outcome.map_or(Tone::Name(0), tone_of);
+        let tone = outcome.map_or(Tone::Running, |outcome| outcome.sign().into());
         let detail = outcome.and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
         format!("{}  {agents}  {state}{detail}", self.paint_out(tone, &count))
     }

@@ -1,15 +1,13 @@
 //! Draws groups as rows: size, agents, state, and the output in one line.
 
-use super::{
-    super::tally::{names, tone_of},
-    Watcher,
-};
+use super::{super::tally::names, Watcher};
 use crate::{
     cli::output::Tone,
     domain::{
         digest::{GroupDigest, silence_that_counts_ms},
         job::Task,
         outcome::Outcome,
+        sign::Sign,
         text::{pad_to_width, strip_control, width},
         time::short_age,
     },
@@ -43,7 +41,7 @@ impl Watcher {
             rows.push(self.paint.paint(Tone::Dim, &format!("… and {hidden} more groups")));
         }
         for (group, row) in shown.iter().zip(&cells) {
-            let tone = group.outcome.as_ref().map_or(Tone::Name(0), tone_of);
+            let tone = group.outcome.as_ref().map_or(Tone::Running, |outcome| outcome.sign().into());
             let head = format!("{:>1$}", row[0], widths[0]);
             rows.push(format!(
                 "{}  {}  {}  {}",
@@ -58,13 +56,13 @@ impl Watcher {
 
     /// Returns the cells of a group's row: count, names, state, and the output in one line.
     pub(super) fn cells(&self, group: &GroupDigest) -> [String; 4] {
-        let glyph = group.outcome.as_ref().map_or('▸', Outcome::glyph);
+        let sign = group.outcome.as_ref().map_or(Sign::RUNNING, Outcome::sign);
         let agents = names(group.tasks_of(&self.followed.job));
         let (state, what) = match &group.outcome {
             Some(outcome) => (outcome.brief(), group.ended_text(outcome)),
             None => (self.running_state(group), group.running_text()),
         };
-        [format!("{glyph} {:>2}", group.tasks.len()), agents, state, what]
+        [format!("{sign} {:>2}", group.tasks.len()), agents, state, what]
     }
 
     fn running_state(&self, group: &GroupDigest) -> String {

@@ -1,0 +1,28 @@
+//! The moment of a step, and the numbers by which inputs and effects refer to sessions and writes.
+
+use std::time::Duration;
+
+/// The moment of a step: monotonic for every judgement, Unix time for what people read.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since the master's start, on its monotonic clock.
+    pub monotonic: Duration,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+/// The number of one connection of an agent; each connection has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// The number of a write that is under way. A later write has a higher number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+impl WriteId {
+    /// Returns the number of the next write.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
