@@ -12,9 +12,9 @@ demo:
 test:
     tests/run
 
-# Run the tests of one file below tests/, such as `just one promises`, or of one module with `just unit spool`.
-one FILE *ARGUMENTS:
-    cargo test --locked --test {{FILE}} {{ARGUMENTS}}
+# Run the tests of one file below tests/suite/, such as `just one promises`, or of one module with `just unit spool`.
+one FILE TEST="":
+    cargo test --locked --test suite {{FILE}}::{{TEST}}
 
 # Run the unit tests whose names contain a text.
 unit NAME:

@@ -1,5 +1,5 @@
 //! Checks of code that parses untrusted bytes: for `cargo fuzz`, and on a stable compiler for
-//! `tests/fuzzed.rs`.
+//! `tests/suite/fuzzed.rs`.
 //!
 //! Each body takes any bytes and panics when a property is violated. Besides the absence of panics: what was
 //! parsed once is written and parsed as the same, and what may reach a terminal contains only text and
@@ -36,7 +36,7 @@ use sloth_runner::{
         ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, Task},
         name::{AgentName, Label, LabelChange},
-        network::{Hosts, Network},
+        network::{HostPort, Hosts, Network},
         operator::OperatorView,
         outcome::{KillProof, Outcome},
         plan::{Gate, Plan},
@@ -46,7 +46,6 @@ use sloth_runner::{
         terms::Terms,
         text::is_harmful,
     },
-    sys::socket::parse_address,
     trust::token::Token,
     tui::output::maker::LineParser,
     wire::{convert::Carried, login::LoginString, proto},
@@ -267,7 +266,7 @@ pub(crate) fn words(data: &[u8]) {
     displays_and_parses::<Fingerprint>(text);
     displays_and_parses::<LoginString>(text);
     let _ = text.parse::<Label>();
-    let _ = parse_address(text, Some(1));
+    let _ = HostPort::parse(text, Some(1));
     let line: Line<100> = text.into();
     assert!(line.len() <= 100 && !line.chars().any(is_harmful), "{line:?}");
     let given: Vec<std::ffi::OsString> = text.split(' ').map(Into::into).collect();

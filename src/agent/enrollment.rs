@@ -17,6 +17,7 @@ use crate::{
     domain::{
         code::Code,
         fingerprint::Fingerprint,
+        network::HostPort,
         session::{Enroll, EnrollAnswer},
     },
     sys::{
@@ -124,7 +125,7 @@ pub struct Enrollment {
     directory: PathBuf,
     key: Key,
     description: Description,
-    master: (String, u16),
+    master: HostPort,
     introduction: Introduction,
     /// What was read last, and by what the CA is believed in: an agent whose files are removed is the same agent.
     known: Mutex<Option<(Enrolled, String)>>,
@@ -138,7 +139,7 @@ impl Enrollment {
     pub fn new(
         directory: PathBuf,
         description: Description,
-        master: (String, u16),
+        master: HostPort,
         introduction: Introduction,
     ) -> Result<Self, KeyError> {
         let key = Key::load_or_generate(&directory.join("agent.key"))?;
@@ -255,7 +256,7 @@ impl Enrollment {
         };
         let code = matches!(trust, Trust::FirstUse).then(|| self.code()).transpose()?;
         let token = self.unspent_token()?;
-        let (host, port) = &self.master;
+        let HostPort { host, port } = &self.master;
         let Introduced { channel, ca } = introduce(host, *port, trust).await?;
         if let Some(how) = how {
             self.pin(&ca, how)?;
@@ -375,7 +376,7 @@ impl Enrollment {
             if self.introduced_ca().is_some_and(|wanted| wanted != ca) {
                 continue;
             }
-            let (host, port) = &self.master;
+            let HostPort { host, port } = &self.master;
             let Ok(there) = introduce(host, *port, Trust::Fingerprint(ca)).await else { continue };
             self.pin(&there.ca, "local").ok()?;
             return self.enroll(channel, &there.ca, None, None).await.ok();

@@ -12,7 +12,10 @@ use super::{
     state::{Agent, ConnectionState, DirectFrom},
 };
 use crate::{
-    domain::{agent::OFFLINE_AFTER, fingerprint::Fingerprint, name::AgentName, session::RefusalKind},
+    domain::{
+        agent::OFFLINE_AFTER, fingerprint::Fingerprint, name::AgentName, network::HostPort,
+        session::RefusalKind,
+    },
     sys::{random, shutdown::Shutdown},
     trust::{
         access::Caller,
@@ -70,7 +73,7 @@ enum Ended {
 }
 
 /// Keeps the agent connected until it ends.
-pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u16), shutdown: Shutdown) {
+pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, shutdown: Shutdown) {
     let mut back_off = BackOff::new();
     let mut said = String::new();
     while !shutdown.stop.is_cancelled() {
@@ -188,7 +191,7 @@ async fn connect(
     agent: &Agent,
     enrollment: &Enrollment,
     enrolled: &Enrolled,
-    (host, port): &(String, u16),
+    HostPort { host, port }: &HostPort,
     shutdown: &Shutdown,
 ) -> Ended {
     let config = match tunnel_config(enrollment, enrolled) {

@@ -24,13 +24,13 @@ use super::{
     troubles::{Trouble, Troubles},
 };
 use crate::{
-    domain::outcome::AGENT_STOP,
+    domain::{network::HostPort, outcome::AGENT_STOP},
     sys::{
         clock::unix_ms,
         lock::Lock,
         paths::{UnusableDirectory, make_private},
         shutdown::Shutdown,
-        socket::{listen_tcp, shown_address},
+        socket::listen_tcp,
     },
     wire::scraped,
 };
@@ -50,13 +50,13 @@ pub struct Config {
     /// Where its files lie.
     pub data: PathBuf,
     /// The master: host and port.
-    pub master: (String, u16),
+    pub master: HostPort,
     /// What it tells about itself.
     pub description: Description,
     /// Where it listens for a direct link: host (`None` for all addresses) and port.
     pub listen: Option<(Option<String>, u16)>,
     /// Where metrics are served.
-    pub metrics: Option<(String, u16)>,
+    pub metrics: Option<HostPort>,
     /// What it believes in a master by.
     pub introduction: Introduction,
     /// Commands of operators are run on the master's machine too.
@@ -90,7 +90,7 @@ pub struct Network {
     enrollment: Arc<Enrollment>,
     listener: Option<Listening>,
     metrics: Option<Listening>,
-    master: (String, u16),
+    master: HostPort,
     stop_orders: mpsc::Receiver<u32>,
     keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     _lock: Lock,
@@ -140,7 +140,7 @@ impl Listening {
 
     fn text(&self, error: &io::Error) -> String {
         let at = match &self.host {
-            Some(host) => shown_address(host, self.port),
+            Some(host) => HostPort::new(host, self.port).to_string(),
             None => format!("port {}", self.port),
         };
         match self.trouble {
@@ -216,7 +216,7 @@ impl Network {
         .map_err(files)?;
         let listen = |(host, port), trouble| Listening::begin(host, port, trouble, &agent.troubles);
         let listener = config.listen.map(|at| listen(at, Trouble::Listen));
-        let metrics = config.metrics.map(|(host, port)| listen((Some(host), port), Trouble::Metrics));
+        let metrics = config.metrics.map(|at| listen((Some(at.host), at.port), Trouble::Metrics));
         Ok(Self {
             enrollment: Arc::new(enrollment),
             listener,

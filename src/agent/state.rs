@@ -31,6 +31,7 @@ use crate::{
         fingerprint::Fingerprint,
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
+        network::HostPort,
         proposal::{Proposal, ReportedAddress},
         revision::SealedRevision,
         session::{Echo, SentAt},
@@ -54,14 +55,14 @@ pub struct Description {
     /// Which link it wants.
     pub link: LinkPreference,
     /// Where the master may dial it: host (empty for the address that the master sees) and port.
-    pub direct: Option<(String, u16)>,
+    pub direct: Option<HostPort>,
 }
 
 impl Description {
     /// Where the master may dial it, as it reports that.
     #[must_use]
     pub fn reported(&self) -> Option<ReportedAddress> {
-        let reported = |(host, port): (String, u16)| ReportedAddress {
+        let reported = |HostPort { host, port }| ReportedAddress {
             host: Some(host).filter(|host| !host.is_empty()),
             port,
         };

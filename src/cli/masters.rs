@@ -19,11 +19,11 @@ use crate::{
     domain::{
         fingerprint::Fingerprint,
         name::{MasterName, nearest},
+        network::HostPort,
     },
     sys::{
         paths::{client_directories, make_private, read_optional, write_private},
         random,
-        socket::parse_address,
     },
     trust::{
         key::Key,
@@ -271,7 +271,7 @@ impl Masters {
         if let Some(path) = known.address.strip_prefix("unix:") {
             return Ok(MasterAddress::Socket(path.into()));
         }
-        let (host, port) = parse_address(&known.address, None).map_err(Failure::new)?;
+        let HostPort { host, port } = HostPort::parse(&known.address, None).map_err(Failure::new)?;
         let place = self.place(name);
         let read = |file: &str| -> Result<Vec<u8>, Failure> {
             let path = place.join(file);

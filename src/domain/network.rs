@@ -12,6 +12,63 @@ use serde::{Deserialize, Serialize};
 /// Longest host, in bytes: a DNS name's.
 const MAX_HOST: usize = 253;
 
+/// A host and a port. The host is a name or an address, without brackets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Text that is not an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address: write HOST:PORT, 192.0.2.1:PORT or [2001:db8::1]:PORT")]
+pub struct InvalidAddress(String);
+
+impl HostPort {
+    /// The port of a host.
+    #[must_use]
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
+    /// Parses `host:port`, `[v6]:port`, or either of them without a port if there is a default.
+    ///
+    /// # Errors
+    /// When the text is not an address.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Result<Self, InvalidAddress> {
+        let invalid = || InvalidAddress(text.to_owned());
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (host, rest) = rest.split_once(']').ok_or_else(invalid)?;
+            (host, rest.strip_prefix(':'))
+        } else if text.matches(':').count() > 1 {
+            (text, None)
+        } else {
+            match text.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            }
+        };
+        let port = match port {
+            Some(port) => port.parse().map_err(|_| invalid())?,
+            None => default_port.ok_or_else(invalid)?,
+        };
+        let is_plain = |sign: char| sign.is_ascii_alphanumeric() || "-._:%".contains(sign);
+        if host.is_empty() || port == 0 || !host.chars().all(is_plain) {
+            return Err(invalid());
+        }
+        Ok(Self::new(host, port))
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
 /// A host as it is compared: an address in its canonical form, and a name in lower case. `None` for what can be neither.
 #[must_use]
 pub fn canonical(host: &str) -> Option<String> {
@@ -164,6 +221,20 @@ impl Hosts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_taken_in_every_usual_form() {
+        let ok = |text, default| HostPort::parse(text, default).unwrap();
+        assert_eq!(ok("master:50053", None), HostPort::new("master", 50053));
+        assert_eq!(ok("192.0.2.1", Some(1)), HostPort::new("192.0.2.1", 1));
+        assert_eq!(ok("[2001:db8::1]:5", None), HostPort::new("2001:db8::1", 5));
+        assert_eq!(ok("2001:db8::1", Some(7)), HostPort::new("2001:db8::1", 7));
+        assert_eq!(ok("[::1]", Some(7)), HostPort::new("::1", 7));
+        for bad in ["", ":1", "a:", "a:0", "a:70000", "a b:1", "[::1:5", "host"] {
+            assert!(HostPort::parse(bad, None).is_err(), "{bad}");
+        }
+        assert_eq!(HostPort::new("::1", 5).to_string(), "[::1]:5");
+    }
 
     #[test]
     fn networks_and_hosts_are_read() {

@@ -27,14 +27,14 @@ use super::{
     users::Users,
 };
 use crate::{
-    domain::fingerprint::Fingerprint,
+    domain::{fingerprint::Fingerprint, network::HostPort},
     sys::{
         clock::{BootInstant, unix_ms},
         file::volume_used_percent,
         lock::Lock,
         paths::{Directories, UnusableDirectory, make_private, make_runtime_directory, master_socket},
         shutdown::Shutdown,
-        socket::{listen, listen_tcp, shown_address},
+        socket::{listen, listen_tcp},
         vital::Pulse,
     },
     trust::{
@@ -74,7 +74,7 @@ pub struct Config {
     /// Whether an operator states that a backup was restored, and that jobs may start again.
     pub restored: bool,
     /// The host and port of the metrics; `None` to serve none.
-    pub metrics: Option<(String, u16)>,
+    pub metrics: Option<HostPort>,
     /// Limits for each operator.
     pub limits: Limits,
 }
@@ -140,13 +140,14 @@ impl Server {
         }
         let lock = take_lock(&directories.data.join("master.pid"))?;
         let shown =
-            shown_address(config.host.as_deref().unwrap_or("[::]").trim_matches(['[', ']']), config.port);
+            HostPort::new(config.host.as_deref().unwrap_or("[::]").trim_matches(['[', ']']), config.port)
+                .to_string();
         let port = listen_tcp(config.host.as_deref(), config.port)
             .map_err(|error| StartError::Listen(shown.clone(), error))?;
         let address = port.local_addr().map_err(|error| StartError::Listen(shown, error))?;
-        let metrics = config.metrics.as_ref().map(|(host, port)| {
-            let refused = |error| StartError::Metrics(shown_address(host, *port), error);
-            listen_tcp(Some(host), *port).map_err(refused)
+        let metrics = config.metrics.as_ref().map(|at| {
+            let refused = |error| StartError::Metrics(at.to_string(), error);
+            listen_tcp(Some(&at.host), at.port).map_err(refused)
         });
         let metrics = metrics.transpose()?;
         let identity = directories.data.join("identity");

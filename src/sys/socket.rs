@@ -94,58 +94,9 @@ pub fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// `host:port`, `[v6]:port`, or either without a port where one is given as the default.
-///
-/// # Errors
-/// In words, when it is no address.
-pub fn parse_address(text: &str, default_port: Option<u16>) -> Result<(String, u16), String> {
-    let invalid =
-        || format!("{text:?} is not an address: write HOST:PORT, 192.0.2.1:PORT or [2001:db8::1]:PORT");
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(invalid)?;
-        (host, rest.strip_prefix(':'))
-    } else if text.matches(':').count() > 1 {
-        (text, None)
-    } else {
-        match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        }
-    };
-    let port = match port {
-        Some(port) => port.parse().map_err(|_| invalid())?,
-        None => default_port.ok_or_else(invalid)?,
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
-    if host.is_empty() || port == 0 || !host.chars().all(plain) {
-        return Err(invalid());
-    }
-    Ok((host.to_owned(), port))
-}
-
-/// A host and a port as [`parse_address`] takes them back.
-#[must_use]
-pub fn shown_address(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_taken_in_every_usual_form() {
-        let ok = |text, default| parse_address(text, default).unwrap();
-        assert_eq!(ok("master:50053", None), ("master".into(), 50053));
-        assert_eq!(ok("192.0.2.1", Some(1)), ("192.0.2.1".into(), 1));
-        assert_eq!(ok("[2001:db8::1]:5", None), ("2001:db8::1".into(), 5));
-        assert_eq!(ok("2001:db8::1", Some(7)), ("2001:db8::1".into(), 7));
-        assert_eq!(ok("[::1]", Some(7)), ("::1".into(), 7));
-        for bad in ["", ":1", "a:", "a:0", "a:70000", "a b:1", "[::1:5", "host"] {
-            assert!(parse_address(bad, None).is_err(), "{bad}");
-        }
-        assert_eq!(shown_address("::1", 5), "[::1]:5");
-    }
 
     #[test]
     fn sockets_work_under_paths_that_the_kernel_finds_too_long() {

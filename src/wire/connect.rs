@@ -16,8 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    domain::fingerprint::Fingerprint,
-    sys::socket::shown_address,
+    domain::{fingerprint::Fingerprint, network::HostPort},
     trust::{
         identity::{Identity, InvalidIdentity},
         key::key_fingerprint,
@@ -144,7 +143,7 @@ pub async fn dial(
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 ) -> Result<Dialled, DialError> {
-    let address = shown_address(host, port);
+    let address = HostPort::new(host, port).to_string();
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
     let connect = |source| DialError::Connect { address: address.clone(), source };
     let stream =

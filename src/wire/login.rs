@@ -8,10 +8,10 @@ use super::{PROTOCOL, connect::DialError, enrollment, status::CallError, unauthe
 use crate::{
     domain::{
         name::OperatorName,
+        network::HostPort,
         operator::Role,
         session::{LogIn, LogInAnswer},
     },
-    sys::socket::{parse_address, shown_address},
     trust::{
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
@@ -48,14 +48,14 @@ impl FromStr for LoginString {
 
     fn from_str(text: &str) -> Result<Self, InvalidLogin> {
         let (token, address) = text.trim().split_once('@').ok_or(InvalidLogin)?;
-        let (host, port) = parse_address(address, None).map_err(|_| InvalidLogin)?;
+        let HostPort { host, port } = HostPort::parse(address, None).map_err(|_| InvalidLogin)?;
         Ok(Self { token: token.parse().map_err(|_| InvalidLogin)?, host, port })
     }
 }
 
 impl fmt::Display for LoginString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.token, shown_address(&self.host, self.port))
+        write!(f, "{}@{}", self.token, HostPort::new(&self.host, self.port))
     }
 }
 

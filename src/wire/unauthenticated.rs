@@ -24,7 +24,7 @@ pub struct Introduced {
 /// # Errors
 /// When it cannot be reached, or is not what `trust` allows.
 pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced, DialError> {
-    let address = crate::sys::socket::shown_address(host, port);
+    let address = crate::domain::network::HostPort::new(host, port).to_string();
     let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
     let config = tls::client(None, trust, tls::ALPN_H2).map_err(|error| handshake(error.to_string()))?;
     let dialled = dial(host, port, Arc::new(config), tls::server_name("master")).await?;

@@ -15,7 +15,8 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::sys::{logging::LogFormat, socket::parse_address};
+use crate::domain::network::HostPort;
+use crate::sys::logging::LogFormat;
 use agent::{AgentCommand, ListArgs, ShellArgs};
 use doctor::DoctorArgs;
 use job::JobCommand;
@@ -140,7 +141,7 @@ impl FromStr for MetricsAddress {
         if let Ok(port) = text.parse() {
             return Ok(Self { host: "127.0.0.1".to_owned(), port });
         }
-        let (host, port) = parse_address(text, None)?;
+        let HostPort { host, port } = HostPort::parse(text, None).map_err(|error| error.to_string())?;
         Ok(Self { host, port })
     }
 }

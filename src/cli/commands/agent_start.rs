@@ -31,6 +31,7 @@ use crate::{
         control::StopAgent,
         fingerprint::Fingerprint,
         name::{AgentName, Labels, MAX_LENGTH},
+        network::HostPort,
         proposal::acceptance,
         text::plural,
     },
@@ -41,7 +42,6 @@ use crate::{
         paths::{Directories, directories, make_private},
         process::{close_inherited, give_back_memory, keep_memory_private},
         shutdown::{EndSignal, EndSignals, Shutdown},
-        socket::parse_address,
         systemd,
     },
     trust::token::Token,
@@ -128,7 +128,7 @@ fn introduction(args: &AgentStartArgs, of_master: Option<Fingerprint>) -> Result
 }
 
 /// The address to listen on, and the address to report to the master.
-type Listening = (Option<(Option<String>, u16)>, Option<(String, u16)>);
+type Listening = (Option<(Option<String>, u16)>, Option<HostPort>);
 
 fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
     let wanted = args.port.is_some() || args.bind_address.is_some() || args.report_address.is_some();
@@ -138,20 +138,20 @@ fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
     let port = args.port.unwrap_or(DEFAULT_PORT);
     let bind = match &args.bind_address {
         Some(text) => {
-            let (host, _) = parse_address(text, Some(port))
+            let HostPort { host, .. } = HostPort::parse(text, Some(port))
                 .map_err(|error| Failure::usage(format!("{error} (--bind-address)")))?;
             Some(host)
         }
         None => None,
     };
     let report = match (&args.report_address, &bind) {
-        (Some(text), _) => parse_address(text, Some(port))
+        (Some(text), _) => HostPort::parse(text, Some(port))
             .map_err(|error| Failure::usage(format!("{error} (--report-address)")))?,
         // The agent listens on all addresses, so it leaves the choice to the master: the address that the
         // master sees.
-        (None, Some(host)) if host == "0.0.0.0" || host == "::" => (String::new(), port),
-        (None, Some(host)) => (host.clone(), port),
-        (None, None) => (String::new(), port),
+        (None, Some(host)) if host == "0.0.0.0" || host == "::" => HostPort::new("", port),
+        (None, Some(host)) => HostPort::new(host.as_str(), port),
+        (None, None) => HostPort::new("", port),
     };
     Ok((Some((bind, port)), Some(report)))
 }
@@ -164,8 +164,8 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         }
         None => (args.master.as_str(), None),
     };
-    let master =
-        parse_address(address, Some(50053)).map_err(|error| Failure::usage(format!("{error} (--master)")))?;
+    let master = HostPort::parse(address, Some(50053))
+        .map_err(|error| Failure::usage(format!("{error} (--master)")))?;
     let (listen, direct) = listening(args)?;
     let labels: Labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     Ok(Config {
@@ -173,7 +173,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         master,
         description: Description { name, labels, link: args.link, direct },
         listen,
-        metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
+        metrics: args.metrics.as_ref().map(|at| HostPort::new(at.host.as_str(), at.port)),
         introduction: introduction(args, fingerprint)?,
         trusts_operators: args.trust_operators,
         is_of_many: false,

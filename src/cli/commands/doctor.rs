@@ -26,6 +26,7 @@ use crate::{
     domain::{
         agent::{AgentState, LinkKind},
         fingerprint::Fingerprint,
+        network::HostPort,
         sign::Sign,
         text::strip_control,
     },
@@ -34,7 +35,6 @@ use crate::{
         file::volume_used_percent,
         lock,
         paths::{directories, read_optional},
-        socket::{parse_address, shown_address},
         systemd,
     },
     trust::{
@@ -293,15 +293,15 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
 
 /// Checks that an agent's master answers, with the CA that the agent trusts.
 fn reach(findings: &mut Findings, name: &str, master: &str, pinned: Option<CertificateDer<'static>>) {
-    let Ok((host, port)) = parse_address(master, Some(50053)) else {
+    let Ok(at) = HostPort::parse(master, Some(50053)) else {
         return findings.bad(format!("agent {name} has no usable --master ({master})"), "write HOST:PORT");
     };
-    let shown = shown_address(&host, port);
+    let shown = at.to_string();
     let fingerprint = pinned.as_ref().map(|ca| Fingerprint::of(ca).short());
     let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
     let dialled = on_one_thread(async {
         let config = tls::client(None, trust, ALPN_H2).map_err(Failure::new)?;
-        dial(&host, port, Arc::new(config), tls::server_name("master")).await.map_err(Failure::new)
+        dial(&at.host, at.port, Arc::new(config), tls::server_name("master")).await.map_err(Failure::new)
     });
     match dialled {
         Ok(_) => findings.well(format!(

@@ -13,7 +13,7 @@ use crate::{
         json::{Document, MasterStatusObject},
         output::{print_json_ignoring_closed, say, stderr_is_terminal},
     },
-    domain::{text::strip_control, time::format_duration},
+    domain::{network::HostPort, text::strip_control, time::format_duration},
     master::{
         core,
         retention::Retention,
@@ -76,7 +76,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
             bytes: args.retention_size.0,
         },
         restored: args.restored,
-        metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
+        metrics: args.metrics.as_ref().map(|at| HostPort::new(at.host.as_str(), at.port)),
         limits: args.limits.limits(),
     };
     let server = Server::set_up(config).map_err(Failure::new)?;

@@ -16,10 +16,8 @@ use crate::{
         masters::{KnownMaster, Masters},
         output::{Cell, Paint, Tone, note, print_json_ignoring_closed, say, stdout_is_terminal, table},
     },
-    sys::{
-        paths::known_master_sockets,
-        socket::{parse_address, shown_address},
-    },
+    domain::network::HostPort,
+    sys::paths::known_master_sockets,
     trust::key::Key,
     wire::login::{LoginString, log_in},
 };
@@ -41,7 +39,8 @@ fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
     };
     let mut login: LoginString = text.parse().map_err(Failure::usage)?;
     if let Some(address) = &args.address {
-        (login.host, login.port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
+        HostPort { host: login.host, port: login.port } =
+            HostPort::parse(address, Some(50053)).map_err(Failure::usage)?;
     }
     Ok(login)
 }
@@ -56,7 +55,7 @@ pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
     let logged_in = on_one_thread(async { log_in(&login, &key).await.map_err(Failure::new) })?;
     let name = args.name.clone();
     let name = name.unwrap_or_else(|| masters.free_name(&logged_in.hostname, &login.host, login.token.ca));
-    let address = shown_address(&login.host, login.port);
+    let address = HostPort::new(&login.host, login.port).to_string();
     let known = masters.store_login(&name, &address, &key, &logged_in)?;
     let is_first = masters.selected()?.is_none();
     if is_first {

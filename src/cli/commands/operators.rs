@@ -17,10 +17,11 @@ use crate::{
     },
     domain::{
         control::{InviteOperator, RevokeOperator},
+        network::HostPort,
         operator::OperatorState,
         time::{format_duration, local_time},
     },
-    sys::{clock::unix_ms, socket::parse_address},
+    sys::clock::unix_ms,
     trust::token::Token,
     wire::login::LoginString,
 };
@@ -49,7 +50,7 @@ pub(super) fn perform(verb: &OperatorVerb) -> Result<Status, Failure> {
 }
 
 async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs) -> Result<Status, Failure> {
-    let given = login.address.as_deref().map(|address| parse_address(address, Some(50053)));
+    let given = login.address.as_deref().map(|address| HostPort::parse(address, Some(50053)));
     let given = given.transpose().map_err(Failure::usage)?;
     let name = request.name.clone();
     let unix_user = request.unix_user.clone().unwrap_or_default();
@@ -60,9 +61,9 @@ async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs)
         return Ok(exit::OK);
     };
     let token: Token = token.parse().map_err(Failure::new)?;
-    let guess = invited.address_guess.and_then(|guess| parse_address(&guess, None).ok());
+    let guess = invited.address_guess.and_then(|guess| HostPort::parse(&guess, None).ok());
     let is_guess = given.is_none();
-    let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), invited.port));
+    let HostPort { host, port } = given.or(guess).unwrap_or_else(|| HostPort::new("MASTER", invited.port));
     let shown = LoginString { token, host, port };
     note(&format!("{name} logs in once within {}, on its own machine:", format_duration(login.ttl.0)));
     say(&format!("echo {shown} | sloth-runner login\n"))?;

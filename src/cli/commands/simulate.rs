@@ -19,13 +19,13 @@ use crate::{
     domain::{
         agent::LinkPreference,
         name::AgentName,
+        network::HostPort,
         target::{fold::fold, spelled_out},
     },
     sys::{
         descriptors::raise_limit,
         logging,
         shutdown::{EndSignals, Shutdown},
-        socket::parse_address,
     },
 };
 
@@ -33,7 +33,7 @@ use crate::{
 const END_GRACE_MS: u32 = 1;
 
 fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, Failure> {
-    let master = parse_address(&args.master, Some(50053)).map_err(Failure::usage)?;
+    let master = HostPort::parse(&args.master, Some(50053)).map_err(Failure::usage)?;
     let labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     Ok(Config {
         data: data.join(name.as_str()),

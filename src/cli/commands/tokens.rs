@@ -18,13 +18,11 @@ use crate::{
     domain::{
         control::{CreateToken, RevokeToken},
         fingerprint::plain_digits,
+        network::HostPort,
         terms::Terms,
         time::{format_duration, local_time},
     },
-    sys::{
-        clock::unix_ms,
-        socket::{parse_address, shown_address},
-    },
+    sys::clock::unix_ms,
 };
 
 pub(super) fn perform(verb: &TokenVerb) -> Result<Status, Failure> {
@@ -40,8 +38,8 @@ pub(super) fn perform(verb: &TokenVerb) -> Result<Status, Failure> {
 async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     let address = match &args.address {
         Some(address) => {
-            let (host, port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
-            Some(shown_address(&host, port))
+            let HostPort { host, port } = HostPort::parse(address, Some(50053)).map_err(Failure::usage)?;
+            Some(HostPort::new(&host, port).to_string())
         }
         None => None,
     };

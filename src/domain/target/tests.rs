@@ -1,4 +1,4 @@
-//! The language by table. ClusterShell itself is asked in `tests/clustershell.rs`.
+//! The language by table. ClusterShell itself is asked in `tests/suite/clustershell.rs`.
 
 use super::{
     selection::{Sample, Selection},

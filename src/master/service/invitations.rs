@@ -8,6 +8,7 @@ use super::{Master, enrollment::speaks_our_protocol, invalid};
 use crate::{
     domain::{
         control::{CreateToken, CreatedToken, InviteOperator, Invited, TokenView},
+        network::HostPort,
         operator::OperatorView,
         session::{LogIn, LogInAnswer},
     },
@@ -18,7 +19,7 @@ use crate::{
         },
         users::Users,
     },
-    sys::{hostname::hostname, socket::shown_address},
+    sys::hostname::hostname,
     trust::{
         identity::Identity,
         key::CheckedRequest,
@@ -170,5 +171,5 @@ fn address_guess(port: u16) -> Option<String> {
         let v4 = address.as_sockaddr_in().map(|v4| std::net::IpAddr::V4(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::IpAddr::V6(v6.ip())))
     });
-    addresses.find(global).map(|address| shown_address(&address.to_string(), port))
+    addresses.find(global).map(|address| HostPort::new(address.to_string(), port).to_string())
 }

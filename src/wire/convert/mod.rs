@@ -1,6 +1,6 @@
 //! Converts between generated messages and the domain: one file for each noun, in both directions.
 //!
-//! Nothing outside of `wire` names a generated type; `tests/architecture.rs` checks this. What a message must not contain is
+//! Nothing outside of `wire` names a generated type; `tests/suite/architecture.rs` checks this. What a message must not contain is
 //! refused here, once, with an error of its own for each noun. Decides nothing else.
 
 mod access;
