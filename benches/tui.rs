@@ -70,7 +70,7 @@ fn agent(n: u32) -> AgentView {
         labels: Labels::from([("role".to_owned().try_into().unwrap(), "web".to_owned().try_into().unwrap())]),
         set_labels: Labels::new(),
         proposed: Proposal::default(),
-        brought_labels: Labels::new(),
+        reported_labels: Labels::new(),
         last_seen: Some(LastSeen { at_ms: BEGIN_MS, ago_ms: 0 }),
         enrolled_ms: 0,
         fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),

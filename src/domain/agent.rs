@@ -143,7 +143,7 @@ pub struct AgentView {
     /// Those of them that operators set; they override the agent's own.
     pub set_labels: Labels,
     /// The labels that the agent reports, whether they are in effect or not.
-    pub brought_labels: Labels,
+    pub reported_labels: Labels,
     /// What it reports and what is not in effect before an operator has accepted it.
     pub proposed: Proposal,
     /// When it was last seen; `None` for an agent that never connected.
@@ -184,7 +184,7 @@ impl AgentView {
             version: Word::default(),
             labels: Labels::new(),
             set_labels: Labels::new(),
-            brought_labels: Labels::new(),
+            reported_labels: Labels::new(),
             proposed: Proposal::default(),
             last_seen: None,
             fingerprint: Fingerprint::of(name.as_bytes()),
@@ -207,7 +207,7 @@ impl AgentView {
     pub fn size(&self) -> usize {
         /// Names, numbers, a key and short texts.
         const FIXED: usize = 512;
-        let labels = [&self.labels, &self.set_labels, &self.brought_labels, &self.proposed.labels];
+        let labels = [&self.labels, &self.set_labels, &self.reported_labels, &self.proposed.labels];
         let label = |(key, value): (&LabelWord, &LabelWord)| key.as_str().len() + value.as_str().len() + 8;
         let troubles = self.facts.iter().flat_map(|facts| &facts.troubles);
         FIXED

@@ -380,8 +380,8 @@ impl Simulation {
                 }
                 Effect::Reply(to, reply) => {
                     match *reply {
-                        Reply::Cancel(Ok(Cancelled { told, stored, .. })) => {
-                            self.is_stopped |= told + stored > 0;
+                        Reply::Cancel(Ok(Cancelled { ordered, stored, .. })) => {
+                            self.is_stopped |= ordered + stored > 0;
                         }
                         Reply::Stop(Ok(_)) => self.is_stopped = true,
                         Reply::Count(Ok(_)) if to == Ticket(DELETING) => self.is_stopped = true,

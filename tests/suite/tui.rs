@@ -246,7 +246,7 @@ fn a_panic_restores_the_terminal() {
     let screen = Screen::new(&rig, "tmux-100-30.sock");
     let program = std::env::current_exe().unwrap();
     let line = format!(
-        "{} --ignored --exact takes_the_terminal_and_panics --nocapture 2>&1 | cat; stty -a | grep -o -- '-\\?icanon'; echo over; exec sleep 1000",
+        "{} --ignored --exact tui::takes_the_terminal_and_panics --nocapture 2>&1 | cat; stty -a | grep -o -- '-\\?icanon'; echo over; exec sleep 1000",
         program.display()
     );
     let started =

@@ -42,7 +42,7 @@ fn labels(agent: &AgentView) -> String {
 /// Returns the effective labels, each with its origin.
 fn labels_with_origin(agent: &AgentView) -> String {
     let shown = |(key, value): (&LabelWord, &LabelWord)| {
-        let brought = agent.brought_labels.get(key);
+        let brought = agent.reported_labels.get(key);
         match (agent.set_labels.contains_key(key), brought) {
             (false, _) => format!("{key}={value} (the agent's)"),
             (true, None) => format!("{key}={value} (set here)"),
@@ -298,8 +298,8 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
         let folded = fold(labelled.agents.iter().map(AgentName::as_str));
         let count = labelled.agents.len();
         say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)))?;
-        if !labelled.still_brought.is_empty() {
-            let folded = fold(labelled.still_brought.iter().map(AgentName::as_str));
+        if !labelled.still_reported.is_empty() {
+            let folded = fold(labelled.still_reported.iter().map(AgentName::as_str));
             complain(&format!(
                 "{folded}: the label is still there, because the agent itself has it; set another value, or start the agent without that label"
             ));

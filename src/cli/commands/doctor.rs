@@ -376,7 +376,7 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
     if let Some(held) = status.holding_back {
         findings.bad(held, "fix this, and the tasks continue");
     }
-    if let Some(ahead) = status.ahead {
+    if let Some(ahead) = status.restore_warning {
         findings.bad(format!("it starts nothing on some agents: {ahead}"), "");
     }
     if status.enroll_any {

@@ -207,9 +207,9 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
         0 => String::new(),
         n => format!("; stored for {n} without contact, sent when they reconnect"),
     };
-    let (number, told) = (cancelled.number, cancelled.told as usize);
-    let were = if told == 1 { "was" } else { "were" };
-    say(&format!("job {number}: {told} {} {were} ordered to end{stored}\n", plural("task", told)))?;
+    let (number, ordered) = (cancelled.number, cancelled.ordered as usize);
+    let were = if ordered == 1 { "was" } else { "were" };
+    say(&format!("job {number}: {ordered} {} {were} ordered to end{stored}\n", plural("task", ordered)))?;
     Ok(exit::OK)
 }
 

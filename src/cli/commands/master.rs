@@ -213,7 +213,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 if let Some(held) = status.holding_back {
                     say(&format!("! {}\n", strip_control(&held)))?;
                 }
-                if let Some(ahead) = status.ahead {
+                if let Some(ahead) = status.restore_warning {
                     say(&format!("! starts no tasks on some agents: {}\n", strip_control(&ahead)))?;
                 }
             }

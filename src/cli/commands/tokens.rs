@@ -92,8 +92,9 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         .iter()
         .map(|token| {
             let left = Duration::from_millis(token.expires_ms.saturating_sub(now_ms));
-            let made = token.made_ms.map_or_else(|| "-".to_owned(), |made| local_time(made, now_ms, &Local));
-            let by = token.made_by.as_deref().unwrap_or("-");
+            let made =
+                token.created_ms.map_or_else(|| "-".to_owned(), |made| local_time(made, now_ms, &Local));
+            let by = token.created_by.as_deref().unwrap_or("-");
             vec![
                 Cell::from(token.id.as_str()),
                 Cell::from(token.uses_left.to_string()),

@@ -50,8 +50,8 @@ impl<'a> TokenObject<'a> {
             id: &token.id,
             uses_left: token.uses_left,
             expires_ms: token.expires_ms,
-            created_ms: token.made_ms,
-            created_by: token.made_by.as_deref(),
+            created_ms: token.created_ms,
+            created_by: token.created_by.as_deref(),
             terms: TermsObject {
                 labels,
                 names: names.as_ref().map(ToString::to_string),

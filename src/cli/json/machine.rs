@@ -28,7 +28,7 @@ pub(in crate::cli) struct MasterStatusObject<'a> {
     /// How many running tasks wait because their output cannot be written, and why.
     holding_back: Option<&'a str>,
     /// Which agents have seen a later revision of the master's store.
-    ahead: Option<&'a str>,
+    restore_warning: Option<&'a str>,
     enroll_any: bool,
     refused_unauthenticated: u64,
 }
@@ -49,7 +49,7 @@ impl<'a> MasterStatusObject<'a> {
             active_jobs: status.active_jobs,
             refusing_jobs: status.refusing_jobs.as_deref(),
             holding_back: status.holding_back.as_deref(),
-            ahead: status.ahead.as_deref(),
+            restore_warning: status.restore_warning.as_deref(),
             enroll_any: status.enroll_any,
             refused_unauthenticated: status.refused_unauthenticated,
         }

@@ -40,9 +40,9 @@ pub struct TokenView {
     /// How many more agents can join with it.
     pub uses_left: u32,
     /// When it was created; `None` where that was not recorded.
-    pub made_ms: Option<u64>,
+    pub created_ms: Option<u64>,
     /// The operator who created it; `None` where that was not recorded.
-    pub made_by: Option<String>,
+    pub created_by: Option<String>,
     /// Its terms.
     pub terms: Terms,
 }

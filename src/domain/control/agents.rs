@@ -46,7 +46,7 @@ pub struct FleetChange {
     /// Agents that have changed, as they are now.
     pub agents: Vec<AgentView>,
     /// Agents that were deleted.
-    pub gone: Vec<AgentName>,
+    pub deleted: Vec<AgentName>,
     /// All keys that wait for approval, where that has changed.
     pub waiting: Option<Vec<AgentView>>,
 }
@@ -149,7 +149,7 @@ pub struct Labelled {
     /// The agents that were selected.
     pub agents: Vec<AgentName>,
     /// Agents that still have a removed key, because all labels that they report are in effect.
-    pub still_brought: Vec<AgentName>,
+    pub still_reported: Vec<AgentName>,
     /// What was accepted of the agents that proposed something.
     pub accepted: Vec<NamedProposal>,
     /// Agents of which nothing was accepted, because they propose something else than was shown.

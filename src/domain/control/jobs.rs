@@ -232,7 +232,7 @@ pub struct Cancelled {
     /// The job's number.
     pub number: u64,
     /// Tasks that are being ended.
-    pub told: u32,
+    pub ordered: u32,
     /// Tasks without contact: they are ended when their agent returns.
     pub stored: u32,
     /// The time between TERM and KILL that applies, in milliseconds.

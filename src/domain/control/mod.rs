@@ -59,7 +59,7 @@ pub struct MasterStatus {
     pub operator: String,
     /// Which agents have seen a later revision of the master's store, and what to do about it, for people. No task starts
     /// on them.
-    pub ahead: Option<String>,
+    pub restore_warning: Option<String>,
     /// How many running tasks the master holds back because it cannot write their output, and why, for people.
     pub holding_back: Option<String>,
 }

@@ -309,7 +309,7 @@ impl Core {
             version: stored.version.clone(),
             labels: Labels::clone(&row.labels),
             set_labels: stored.set_labels.clone(),
-            brought_labels: stored.labels.clone(),
+            reported_labels: stored.labels.clone(),
             proposed: row.proposal(),
             last_seen: (last_seen_ms > 0).then(|| seen_at(last_seen_ms, now)),
             fingerprint: stored.fingerprint,
@@ -348,7 +348,7 @@ impl Core {
                 labels: Labels::new(),
                 set_labels: Labels::new(),
                 // The labels of a pending key are part of its proposal.
-                brought_labels: Labels::new(),
+                reported_labels: Labels::new(),
                 proposed: key.proposal.clone(),
                 last_seen: Some(seen_at(key.asked_ms(), now)),
                 fingerprint: key.fingerprint,

@@ -457,7 +457,7 @@ impl Core {
             active_jobs: count(self.jobs.values().filter(|job| job.is_active()).count()),
             refusing_jobs: self.refusal_of_jobs(),
             held_back: self.held_back(),
-            ahead: self.warning_of_restore(),
+            restore_warning: self.warning_of_restore(),
             refused_unauthenticated: self.refused_unauthenticated,
         }
     }

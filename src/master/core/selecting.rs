@@ -102,7 +102,7 @@ impl Core {
             Err(denied) => return self.reply(reply, Err(denied)),
         };
         let mut writes = Vec::new();
-        let mut still_brought = Vec::new();
+        let mut still_reported = Vec::new();
         for name in &names {
             let Some(row) = self.agents.change(name) else { continue };
             for change in changes {
@@ -121,13 +121,13 @@ impl Core {
                 LabelChange::Set(_) => false,
             };
             if changes.iter().any(is_brought) {
-                still_brought.push(name.clone());
+                still_reported.push(name.clone());
             }
             writes.push(Write::PutAgent(row.stored.clone()));
         }
         let said = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         writes.push(audit(now, by, "label", &fold(names.iter().map(AgentName::as_str)), said));
-        let answer = LabelledAgents { agents: names.into_iter().collect(), still_brought };
+        let answer = LabelledAgents { agents: names.into_iter().collect(), still_reported };
         self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 

@@ -14,7 +14,7 @@ pub struct FleetUpdate {
     /// The last name of this part if there are more.
     pub more_behind: Option<AgentName>,
     /// Agents that were deleted.
-    pub gone: Vec<AgentName>,
+    pub deleted: Vec<AgentName>,
     /// All pending keys; `None` if there is nothing new about them.
     pub waiting: Option<Vec<AgentView>>,
 }
@@ -50,7 +50,7 @@ pub struct StatusView {
     /// back.
     pub held_back: Option<(u32, String)>,
     /// A warning that names the agents that have seen a later state of the store; empty if there are none.
-    pub ahead: String,
+    pub restore_warning: String,
     /// Number of unauthenticated peers that were refused.
     pub refused_unauthenticated: u64,
 }

@@ -154,7 +154,7 @@ impl Core {
             is_whole: gone.is_none(),
             more_behind: agents.last().filter(|_| continues).map(|last| last.name.clone()),
             agents,
-            gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
+            deleted: gone.filter(|_| behind.is_none()).unwrap_or_default(),
             waiting: tells_waiting.then(|| self.pending_views(now).collect()),
         }
     }

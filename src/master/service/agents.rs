@@ -20,8 +20,8 @@ impl Master {
         by: String,
     ) -> Result<Labelled, Status> {
         let labelled = self.handle.ask(move |reply| Input::Label { choice, changes, by, reply }).await??;
-        let LabelledAgents { agents, still_brought } = labelled;
-        Ok(Labelled { agents, still_brought, ..Labelled::default() })
+        let LabelledAgents { agents, still_reported } = labelled;
+        Ok(Labelled { agents, still_reported, ..Labelled::default() })
     }
 
     /// Accepts the proposals of agents.

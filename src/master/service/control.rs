@@ -79,7 +79,7 @@ impl ControlCalls for Master {
             active_jobs: status.active_jobs,
             refusing_jobs: some(status.refusing_jobs),
             holding_back: status.held_back.map(|(_, text)| text),
-            ahead: some(status.ahead),
+            restore_warning: some(status.restore_warning),
             enroll_any: self.enroll_any,
             refused_unauthenticated: status.refused_unauthenticated,
             uptime_s: self.started.elapsed().as_secs(),

@@ -43,8 +43,8 @@ impl From<StoredToken> for TokenView {
             id: token.id().to_owned(),
             expires_ms: token.expires_ms,
             uses_left: token.uses_left,
-            made_ms: Some(token.made_ms).filter(|made| *made > 0),
-            made_by: Some(token.made_by).filter(|by| !by.is_empty()),
+            created_ms: Some(token.made_ms).filter(|made| *made > 0),
+            created_by: Some(token.made_by).filter(|by| !by.is_empty()),
             terms: token.terms,
         }
     }

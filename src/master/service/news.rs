@@ -92,9 +92,9 @@ async fn watch_agents(
         if let Some(keys) = &keys {
             told_of_keys = !keys.is_empty();
         }
-        if is_first || keys.is_some() || !part.agents.is_empty() || !part.gone.is_empty() {
-            let gone = std::mem::take(&mut part.gone);
-            let mut change = FleetChange { begins, gone, waiting: keys, ..FleetChange::default() };
+        if is_first || keys.is_some() || !part.agents.is_empty() || !part.deleted.is_empty() {
+            let deleted = std::mem::take(&mut part.deleted);
+            let mut change = FleetChange { begins, deleted, waiting: keys, ..FleetChange::default() };
             loop {
                 let mut agents = part.agents.into_iter().peekable();
                 loop {

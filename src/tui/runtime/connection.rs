@@ -156,7 +156,7 @@ async fn watch_agents(
         *seen = change.complete.or(*seen);
         let msg = Msg::Agents {
             agents: change.agents,
-            gone: change.gone,
+            gone: change.deleted,
             waiting: change.waiting,
             is_complete: change.complete.is_some(),
         };

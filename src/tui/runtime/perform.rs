@@ -333,8 +333,8 @@ async fn label(client: &ControlClient, target: &str, changes: &[String]) -> Msg 
         Err(error) => Err(error.to_string()),
     };
     match labelled {
-        Ok(Labelled { agents, still_brought, .. }) => {
-            let rest = match still_brought.len() {
+        Ok(Labelled { agents, still_reported, .. }) => {
+            let rest = match still_reported.len() {
                 0 => String::new(),
                 still => format!("; {still} still report a removed key themselves"),
             };

@@ -28,7 +28,7 @@ pub(in crate::tui) fn agent(name: &str) -> AgentView {
         labels: Labels::from([label("role", "web"), label("dc", "ams")]),
         set_labels: Labels::new(),
         proposed: Proposal::default(),
-        brought_labels: Labels::new(),
+        reported_labels: Labels::new(),
         last_seen: Some(LastSeen { at_ms: 1_795_442_530_000, ago_ms: 1_000 }),
         enrolled_ms: 0,
         fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),

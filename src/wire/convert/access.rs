@@ -217,8 +217,8 @@ impl From<TokenView> for proto::Token {
             id: token.id,
             expires_ms: token.expires_ms,
             uses_left: token.uses_left,
-            made_ms: token.made_ms,
-            made_by: token.made_by,
+            created_ms: token.created_ms,
+            created_by: token.created_by,
             terms: Some(token.terms.into()),
         }
     }
@@ -232,8 +232,8 @@ impl TryFrom<proto::Token> for TokenView {
             id: token.id,
             expires_ms: token.expires_ms,
             uses_left: token.uses_left,
-            made_ms: token.made_ms,
-            made_by: token.made_by,
+            created_ms: token.created_ms,
+            created_by: token.created_by,
             terms: token.terms.unwrap_or_default().try_into()?,
         })
     }

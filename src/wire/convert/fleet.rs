@@ -95,7 +95,7 @@ impl From<FleetChange> for proto::WatchAgentsResponse {
             begins: change.begins,
             complete: change.complete.map(Into::into),
             agents: agents(change.agents),
-            gone: change.gone.into_iter().map(Into::into).collect(),
+            deleted: change.deleted.into_iter().map(Into::into).collect(),
             waiting: change.waiting.map(|keys| proto::WaitingKeys { keys: agents(keys) }),
         }
     }
@@ -109,7 +109,7 @@ impl TryFrom<proto::WatchAgentsResponse> for FleetChange {
             begins: change.begins,
             complete: change.complete.map(Into::into),
             agents: agents_in(change.agents),
-            gone: change.gone.into_iter().map(AgentName::try_from).collect::<Result<_, _>>()?,
+            deleted: change.deleted.into_iter().map(AgentName::try_from).collect::<Result<_, _>>()?,
             waiting: change.waiting.map(|waiting| agents_in(waiting.keys)),
         })
     }

@@ -181,7 +181,7 @@ impl From<Labelled> for proto::LabelAgentsResponse {
     fn from(labelled: Labelled) -> Self {
         Self {
             agents: names_out(labelled.agents),
-            still_reported: names_out(labelled.still_brought),
+            still_reported: names_out(labelled.still_reported),
             accepted: labelled.accepted.into_iter().map(Into::into).collect(),
             changed: names_out(labelled.changed),
         }
@@ -194,7 +194,7 @@ impl TryFrom<proto::LabelAgentsResponse> for Labelled {
     fn try_from(labelled: proto::LabelAgentsResponse) -> Result<Self, InvalidProposal> {
         Ok(Self {
             agents: names_in(labelled.agents)?,
-            still_brought: names_in(labelled.still_reported)?,
+            still_reported: names_in(labelled.still_reported)?,
             accepted: labelled.accepted.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             changed: names_in(labelled.changed)?,
         })
@@ -420,15 +420,15 @@ impl TryFrom<proto::CancelJobRequest> for CancelJob {
 
 impl From<Cancelled> for proto::CancelJobResponse {
     fn from(cancelled: Cancelled) -> Self {
-        let Cancelled { number, told, stored, grace_ms } = cancelled;
-        Self { told, stored, number, grace_ms }
+        let Cancelled { number, ordered, stored, grace_ms } = cancelled;
+        Self { ordered, stored, number, grace_ms }
     }
 }
 
 impl From<proto::CancelJobResponse> for Cancelled {
     fn from(cancelled: proto::CancelJobResponse) -> Self {
-        let proto::CancelJobResponse { told, stored, number, grace_ms } = cancelled;
-        Self { number, told, stored, grace_ms }
+        let proto::CancelJobResponse { ordered, stored, number, grace_ms } = cancelled;
+        Self { number, ordered, stored, grace_ms }
     }
 }
 

@@ -32,7 +32,7 @@ impl From<MasterStatus> for proto::GetStatusResponse {
             pid: status.pid,
             hostname: status.hostname,
             operator: status.operator,
-            ahead: status.ahead,
+            restore_warning: status.restore_warning,
             holding_back: status.holding_back,
         }
     }
@@ -58,7 +58,7 @@ impl TryFrom<proto::GetStatusResponse> for MasterStatus {
             pid: status.pid,
             hostname: status.hostname,
             operator: status.operator,
-            ahead: status.ahead,
+            restore_warning: status.restore_warning,
             holding_back: status.holding_back,
         })
     }

@@ -117,7 +117,7 @@ impl Core {
         let is_wanted =
             |row: &TaskRow| row.is_open() && (tasks.is_empty() || tasks.contains(&row.task.index));
         let open = found.indices_of(is_wanted);
-        let mut answer = Cancelled { number, told: 0, stored: 0, grace_ms };
+        let mut answer = Cancelled { number, ordered: 0, stored: 0, grace_ms };
         let mut writes =
             vec![audit(now, by, "cancel", &format!("job {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
@@ -135,7 +135,7 @@ impl Core {
             let task = TaskId { job: id, index };
             let Some(row) = self.jobs.row(task) else { continue };
             if row.is_unsent() && now.monotonic >= row.unsure_until {
-                answer.told += 1;
+                answer.ordered += 1;
                 self.end_task(task, Ending::Cancelled { proof: None, by: by.into(), seal: None }.into(), now);
                 continue;
             }
@@ -144,7 +144,7 @@ impl Core {
             }
             match row.attached() {
                 Some(session) => {
-                    answer.told += 1;
+                    answer.ordered += 1;
                     let by = by.to_owned();
                     self.effects.push(Effect::Signal { session, id: task, by, grace_ms });
                 }

@@ -197,7 +197,7 @@ pub struct LabelledAgents {
     /// The agents whose labels were changed.
     pub agents: Vec<AgentName>,
     /// Agents that still have a removed key, because all labels that they report are in effect.
-    pub still_brought: Vec<AgentName>,
+    pub still_reported: Vec<AgentName>,
 }
 
 /// Proposals were accepted.

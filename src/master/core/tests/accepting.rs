@@ -70,7 +70,7 @@ impl World {
         let (choice, by) = (Box::new(self.choose("web-1", true)), "ana".to_owned());
         let changes = changes.iter().map(|change| change.parse().unwrap()).collect();
         match self.ask(|reply| Input::Label { choice, changes, by, reply }) {
-            Ok(LabelledAgents { still_brought, .. }) => still_brought,
+            Ok(LabelledAgents { still_reported, .. }) => still_reported,
             other => panic!("{other:?}"),
         }
     }

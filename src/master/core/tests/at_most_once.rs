@@ -156,7 +156,10 @@ fn an_agent_that_is_ahead_starts_nothing_and_does_not_affect_others() {
     liar.seen = (u64::MAX, u64::MAX).into();
     world.ask(|to| Input::SessionOpened(liar, to)).unwrap();
     let status = world.core.status();
-    assert!(status.refusing_jobs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
+    assert!(
+        status.refusing_jobs.is_empty() && status.restore_warning.starts_with("web-2 has seen"),
+        "{status:?}"
+    );
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().start.is_some(), "web-1 is none of its business");
     let job = world.run(2, "web-1,web-2");
@@ -168,10 +171,10 @@ fn an_agent_that_is_ahead_starts_nothing_and_does_not_affect_others() {
     again.seen = (0, 0).into();
     world.put(Input::SessionClosed(SessionId(2)));
     world.ask(|to| Input::SessionOpened(again, to)).unwrap();
-    assert!(!world.core.status().ahead.is_empty());
+    assert!(!world.core.status().restore_warning.is_empty());
     let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
     world.ask(|reply| Input::Delete { name, by, reply }).unwrap();
-    assert!(world.core.status().ahead.is_empty());
+    assert!(world.core.status().restore_warning.is_empty());
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn writes_of_a_restored_master_do_not_hide_that_an_agent_is_ahead() {
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.seen = (1, 9).into();
     again.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
-    assert!(again.core.status().ahead.starts_with("web-1 has seen"));
+    assert!(again.core.status().restore_warning.starts_with("web-1 has seen"));
 
     // A revision that the agent received from this master was not lost.
     let mut again = world.restarted_after(Duration::from_secs(1), 0);
@@ -253,7 +256,7 @@ fn writes_of_a_restored_master_do_not_hide_that_an_agent_is_ahead() {
     let mut newcomer = World::newcomer(3, "web-1", "boot");
     newcomer.seen = (1, 9).into();
     again.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
-    assert_eq!(again.core.status().ahead, "");
+    assert_eq!(again.core.status().restore_warning, "");
 }
 
 #[test]

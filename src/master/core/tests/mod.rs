@@ -326,7 +326,7 @@ fn a_cancel_is_sent_when_the_agent_reconnects() {
     world.put(Input::SessionClosed(SessionId(1)));
     let (job, tasks, by) = (JobReference::Number(1), [].into(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Cancel { job, tasks, by, grace_ms: None, reply });
-    assert_eq!(reply, Ok(Cancelled { told: 0, stored: 1, number: 1, grace_ms: 5_000 }));
+    assert_eq!(reply, Ok(Cancelled { ordered: 0, stored: 1, number: 1, grace_ms: 5_000 }));
     world.connect(2, "web-1", "boot");
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
@@ -403,7 +403,7 @@ fn a_cancel_reports_how_many_tasks_were_notified_and_how_many_will_be() {
     world.pass(10);
     let answer = Effect::Reply(
         Ticket(900),
-        Box::new(Reply::Cancel(Ok(Cancelled { told: 2, stored: 1, number: 1, grace_ms: 700 }))),
+        Box::new(Reply::Cancel(Ok(Cancelled { ordered: 2, stored: 1, number: 1, grace_ms: 700 }))),
     );
     assert!(world.out.contains(&answer), "{:?}", world.out);
     assert_eq!(world.state(task(1, 3)), TaskState::Dispatched, "nobody asked for that one");

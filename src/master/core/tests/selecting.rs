@@ -38,7 +38,7 @@ fn operators_labels_take_precedence_and_stay_with_the_name() {
     assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Ok(LabelledAgents { .. })));
     assert_eq!(world.run(1, "@role:web&@dc:ams").task_count, 1);
     assert!(
-        matches!(change(&mut world, &["dc-"]), Ok(LabelledAgents { still_brought, .. }) if still_brought.is_empty())
+        matches!(change(&mut world, &["dc-"]), Ok(LabelledAgents { still_reported, .. }) if still_reported.is_empty())
     );
     let JobStart::Denied(Denied::NotFound(text)) = world.run_with(2, "@dc:ams", JobOptions::default()) else {
         panic!()

@@ -50,9 +50,9 @@ fn a_watcher_that_is_up_to_date_receives_nothing() {
     let name = "web-2".parse().unwrap();
     world.ask(|reply| Input::Delete { name, by: "ana".into(), reply }).unwrap();
     let gone = fleet(&mut world, seen, seen);
-    assert_eq!(gone.gone.len(), 1);
+    assert_eq!(gone.deleted.len(), 1);
     assert!(world.core.watched_revision() > seen);
-    assert_eq!(fleet(&mut world, gone.revision, gone.revision).gone, []);
+    assert_eq!(fleet(&mut world, gone.revision, gone.revision).deleted, []);
 
     world.run(1, "web-1");
     let begun = jobs(&mut world, 0);
@@ -129,7 +129,7 @@ fn watchers_see_a_silent_agent_as_late_and_a_deleted_one_as_deleted() {
     let name = "a".parse().unwrap();
     world.ask(|reply| Input::Delete { name, by: "ana".into(), reply }).unwrap();
     let gone = fleet(&mut world, late.revision, u64::MAX);
-    assert_eq!(gone.gone.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(gone.deleted.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]
