@@ -9,13 +9,18 @@
 
 use std::{
     fmt::{Debug, Display},
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
 use bytes::Bytes;
 use prost::Message;
 use sloth_runner::{
-    agent::supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
+    agent::{
+        finished::{Finished, Memory},
+        spool::{self, Read, SpoolReader, SpoolWriter},
+        supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
+    },
     cli::{output, sanitize::Sanitizer, secrets},
     domain::{
         agent::{AgentView, Drain, Facts},
@@ -33,7 +38,7 @@ use sloth_runner::{
         digest::GroupDigest,
         fingerprint::Fingerprint,
         frame::{Frame, Stream, take_frame},
-        ids::{JobId, JobReference, TaskId},
+        ids::{Incarnation, JobId, JobReference, TaskId},
         job::{Job, JobOptions, Task},
         name::{AgentName, Label, LabelChange},
         network::{HostPort, Hosts, Network},
@@ -46,6 +51,8 @@ use sloth_runner::{
         terms::Terms,
         text::is_harmful,
     },
+    master::output_log::OutputLogs,
+    sys::{disk::Disk, file::numbered},
     trust::token::Token,
     tui::output::maker::LineParser,
     wire::{convert::Carried, login::LoginString, proto},
@@ -56,19 +63,20 @@ pub(crate) struct Body {
     /// The target's name.
     pub name: &'static str,
     /// Checks the properties for any bytes.
-    pub job: fn(&[u8]),
+    pub check: fn(&[u8]),
     /// Inputs that reach deep into the code.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
 /// The bodies of all targets.
-pub(crate) const BODIES: [Body; 6] = [
-    Body { name: "messages", job: messages, seeds: message_seeds },
-    Body { name: "targets", job: targets, seeds: target_seeds },
-    Body { name: "words", job: words, seeds: word_seeds },
-    Body { name: "frames", job: frames, seeds: frame_seeds },
-    Body { name: "supervisor", job: supervisor, seeds: supervisor_seeds },
-    Body { name: "terminal", job: terminal, seeds: terminal_seeds },
+pub(crate) const BODIES: [Body; 7] = [
+    Body { name: "messages", check: messages, seeds: message_seeds },
+    Body { name: "targets", check: targets, seeds: target_seeds },
+    Body { name: "words", check: words, seeds: word_seeds },
+    Body { name: "frames", check: frames, seeds: frame_seeds },
+    Body { name: "files", check: files, seeds: file_seeds },
+    Body { name: "supervisor", check: supervisor, seeds: supervisor_seeds },
+    Body { name: "terminal", check: terminal, seeds: terminal_seeds },
 ];
 
 /// Checks that the content of a message is the same after it was encoded and decoded again.
@@ -320,6 +328,90 @@ fn frame_seeds() -> Vec<Vec<u8>> {
     let header = Header::new(1, Stream::Stderr, 5, 6, payload, 7);
     let frame = [&header.to_bytes()[..], payload].concat();
     vec![frame.clone(), frame.repeat(3), b"\x1b[31mred\rblue\x1b[0m\n".to_vec()]
+}
+
+/// The directory of this process for files, in memory where the system has that.
+fn scratch_root() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let root = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    root.join(format!("sloth-runner-fuzz-{}", std::process::id()))
+}
+
+/// A directory below it.
+fn scratch(name: &str) -> PathBuf {
+    let directory = scratch_root().join(name);
+    std::fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
+/// Removes the files of [`files`].
+pub(crate) fn remove_files() {
+    let _ = std::fs::remove_dir_all(scratch_root());
+}
+
+/// Files that a crash or a failing disk may have changed: a log of the master, a segment of a spool, and an agent's list of
+/// finished tasks. Each is read to its end, and holds no more output than the file has bytes.
+pub(crate) fn files(data: &[u8]) {
+    let length = data.len() as u64;
+    let job = JobId::from_parts(1, 1);
+    let logs = OutputLogs::new(scratch("logs"));
+    let log = logs.root().join(job.to_string());
+    std::fs::create_dir_all(&log).unwrap();
+    std::fs::write(numbered(&log, 0, "log"), data).unwrap();
+    let mut reader = logs.reader(job, 0);
+    let mut read = 0;
+    while let Ok(frames) = reader.read(length)
+        && !frames.is_empty()
+    {
+        read += frames.iter().map(|(_, frame)| frame.data.len() as u64).sum::<u64>();
+    }
+    assert!(read <= length && reader.position() <= length, "{read} bytes of {length}");
+
+    let (spool, disk) = (scratch("spool"), Disk::default());
+    std::fs::write(numbered(&spool, 0, "frames"), data).unwrap();
+    let end = spool::whole_end(&disk, &spool).unwrap();
+    assert!(end <= length, "{end} of {length}");
+    let mut reader = SpoolReader::new(disk.clone(), spool, 0).checked();
+    while let Ok(Read::Frames(frames)) = reader.read(end) {
+        assert!(frames.iter().all(|frame| frame.end() <= end));
+    }
+    assert_eq!(reader.offset(), end, "what is whole is read");
+
+    let list = scratch("finished").join("finished.log");
+    std::fs::write(&list, data).unwrap();
+    let finished = Finished::open(&disk, &list, 20_000).unwrap();
+    let _ = finished.get(TaskId { job, index: 0 });
+}
+
+fn file_seeds() -> Vec<Vec<u8>> {
+    let (directory, disk, job) = (scratch("seeds"), Disk::default(), JobId::from_parts(1, 1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let frame = |offset, text: &'static str| Frame {
+        stream: Stream::Stdout,
+        offset,
+        time_ns: 5,
+        data: Bytes::from_static(text.as_bytes()),
+    };
+    let logs = OutputLogs::new(directory.join("logs"));
+    runtime.block_on(async {
+        logs.make_root().unwrap();
+        let log = logs.open(job).await.unwrap();
+        log.append(0, &[frame(0, "first\n"), frame(6, "second\n")]).await.unwrap();
+        log.append(1, &[frame(0, "other\n")]).await.unwrap();
+    });
+    let spool = directory.join("spool");
+    std::fs::create_dir_all(&spool).unwrap();
+    let mut writer = SpoolWriter::new(disk.clone(), spool.clone());
+    writer.append(Stream::Stdout, 5, b"first\n").unwrap();
+    writer.append(Stream::Stderr, 6, b"second\n").unwrap();
+    let list = directory.join("finished.log");
+    let mut finished = Finished::open(&disk, &list, 20_000).unwrap();
+    let never = Memory::NeverStarted(Incarnation::new("directory", "boot"));
+    finished.insert(TaskId { job, index: 0 }, 20_000, never).unwrap();
+    let log = numbered(&logs.root().join(job.to_string()), 0, "log");
+    let seeds = [log, numbered(&spool, 0, "frames"), list].map(|path| std::fs::read(path).unwrap()).to_vec();
+    std::fs::remove_dir_all(directory).unwrap();
+    seeds
 }
 
 /// Lines of the protocol between the processes of an agent.
