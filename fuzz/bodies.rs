@@ -51,7 +51,7 @@ use sloth_runner::{
         terms::Terms,
         text::is_harmful,
     },
-    master::output_log::OutputLogs,
+    master::output_log::{LogPosition, OutputLogs},
     sys::{disk::Disk, file::numbered},
     trust::token::Token,
     tui::output::maker::LineParser,
@@ -358,14 +358,14 @@ pub(crate) fn files(data: &[u8]) {
     let log = logs.root().join(job.to_string());
     std::fs::create_dir_all(&log).unwrap();
     std::fs::write(numbered(&log, 0, "log"), data).unwrap();
-    let mut reader = logs.reader(job, 0);
+    let mut reader = logs.reader(job, LogPosition::START);
     let mut read = 0;
-    while let Ok(frames) = reader.read(length)
+    while let Ok(frames) = reader.read(LogPosition(length))
         && !frames.is_empty()
     {
         read += frames.iter().map(|(_, frame)| frame.data.len() as u64).sum::<u64>();
     }
-    assert!(read <= length && reader.position() <= length, "{read} bytes of {length}");
+    assert!(read <= length && reader.position() <= LogPosition(length), "{read} bytes of {length}");
 
     let (spool, disk) = (scratch("spool"), Disk::default());
     std::fs::write(numbered(&spool, 0, "frames"), data).unwrap();

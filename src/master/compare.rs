@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     core::messages::Input,
     handle::Handle,
-    output_log::{JobLog, LogReader, OutputLogs},
+    output_log::{JobLog, LogPosition, LogReader, OutputLogs},
 };
 use crate::domain::{
     groups::{
@@ -123,11 +123,11 @@ impl Known {
         let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
         let found = found.ok().flatten()?;
         let grouping = Grouping::new(maskers(handle, &found, found.masks).await);
-        Some(Self { grouping, reader: logs.reader(job, 0), log })
+        Some(Self { grouping, reader: logs.reader(job, LogPosition::START), log })
     }
 
     /// Reads the log up to `end` and compares. Blocks on the disk.
-    fn compare(&mut self, end: u64, question: &Question) -> io::Result<bool> {
+    fn compare(&mut self, end: LogPosition, question: &Question) -> io::Result<bool> {
         loop {
             let frames = self.reader.read(end)?;
             if frames.is_empty() {

@@ -5,6 +5,7 @@
 //! which slows down every client. So a command waits for a fast client only; a slow client costs the command
 //! at most a fiftieth of its time.
 
+use super::output_log::LogPosition;
 use std::time::{Duration, Instant};
 
 /// How far the log may be ahead of a fast client, in bytes. Less than the part of the log that is kept in
@@ -22,7 +23,7 @@ const SLOW_CLIENT_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct FlowControl {
     /// Start of the measurement, and the position of the client then; `None` while the command does not wait.
-    waits: Option<(Instant, u64)>,
+    waits: Option<(Instant, LogPosition)>,
     is_slow_until: Option<Instant>,
 }
 
@@ -30,16 +31,16 @@ impl FlowControl {
     /// Returns how many more bytes the command may output. `ahead` is the end of the log and `slowest` the
     /// position of the slowest client. If the result is 0, call it again when the client has moved, or after
     /// [`MEASURE_INTERVAL`].
-    pub fn room(&mut self, ahead: u64, slowest: u64, now: Instant) -> u64 {
+    pub fn room(&mut self, ahead: LogPosition, slowest: LogPosition, now: Instant) -> u64 {
         if self.is_slow_until.is_some_and(|until| now < until) {
             return u64::MAX;
         }
-        let room = MAX_LEAD_BYTES.saturating_sub(ahead.saturating_sub(slowest));
+        let room = MAX_LEAD_BYTES.saturating_sub(ahead.bytes_since(slowest));
         self.waits = match self.waits {
             _ if room > 0 => None,
             None => Some((now, slowest)),
             Some((since, from)) if now < since + MEASURE_INTERVAL => Some((since, from)),
-            Some((_, from)) if slowest >= from + FAST_CLIENT_BYTES => Some((now, slowest)),
+            Some((_, from)) if slowest.bytes_since(from) >= FAST_CLIENT_BYTES => Some((now, slowest)),
             Some(_) => {
                 self.is_slow_until = Some(now + SLOW_CLIENT_PAUSE);
                 self.waits = None;
@@ -66,14 +67,18 @@ mod tests {
     fn a_brisk_client_is_waited_for_as_long_as_it_moves() {
         let (mut pace, begun) = (FlowControl::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
-        assert_eq!(pace.room(MIB, 0, at(0)), 3 * MIB);
+        assert_eq!(pace.room(LogPosition(MIB), LogPosition(0), at(0)), 3 * MIB);
         assert!(!pace.waits());
         for step in 0..100 {
             let slowest = step * 4 * MIB;
-            assert_eq!(pace.room(slowest + 5 * MIB, slowest, at(step * 100)), 0, "step {step}");
+            assert_eq!(
+                pace.room(LogPosition(slowest + 5 * MIB), LogPosition(slowest), at(step * 100)),
+                0,
+                "step {step}"
+            );
             assert!(pace.waits());
         }
-        assert_eq!(pace.room(500 * MIB, 498 * MIB, at(10_000)), 2 * MIB);
+        assert_eq!(pace.room(LogPosition(500 * MIB), LogPosition(498 * MIB), at(10_000)), 2 * MIB);
         assert!(!pace.waits());
     }
 
@@ -82,7 +87,11 @@ mod tests {
         let (mut pace, begun) = (FlowControl::default(), Instant::now());
         let waited = (0..100_000u64)
             .filter(|ms| {
-                let _ = pace.room(100 * MIB + ms * 1024, ms * 1024, begun + Duration::from_millis(*ms));
+                let _ = pace.room(
+                    LogPosition(100 * MIB + ms * 1024),
+                    LogPosition(ms * 1024),
+                    begun + Duration::from_millis(*ms),
+                );
                 pace.waits()
             })
             .count();

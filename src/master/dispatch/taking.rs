@@ -21,7 +21,7 @@ use crate::{
         flow_control::{FlowControl, MEASURE_INTERVAL},
         handle::Handle,
         output_log::{
-            FILE_SIZE, JobLog, Trouble,
+            FILE_SIZE, JobLog, LogPosition, Trouble,
             budget::{Budget, NARROW, Share},
             writer::INLINE_WRITE_BYTES,
         },
@@ -37,7 +37,7 @@ pub(super) struct Taking {
     id: TaskId,
     handle: Handle,
     log: Arc<JobLog>,
-    synced: watch::Receiver<u64>,
+    synced: watch::Receiver<LogPosition>,
     trouble: watch::Receiver<Option<Trouble>>,
     share: Share,
     /// Output before this offset is safe: it is synced, or was dropped.
@@ -52,16 +52,16 @@ pub(super) struct Taking {
     /// The newest output over the cap, which is only written when the task ends.
     newest: Newest,
     /// The position of the slowest client that the command waits for.
-    slowest: watch::Receiver<Option<u64>>,
+    slowest: watch::Receiver<Option<LogPosition>>,
     pace: FlowControl,
     /// Number of whole files of the log that this client had passed when files were last dropped.
     passed: u64,
     /// Received frames that are not given to the log yet.
     unwritten: Vec<Frame>,
     /// The current write, of the frames before these.
-    writing: Option<AbortOnDropHandle<Option<(u64, u64)>>>,
+    writing: Option<AbortOnDropHandle<Option<(LogPosition, u64)>>>,
     /// Positions in the log and offsets of the task: an offset is safe once its position is synced.
-    waiting: VecDeque<(u64, u64)>,
+    waiting: VecDeque<(LogPosition, u64)>,
 }
 
 /// A change that concerns a task's output.
@@ -69,7 +69,7 @@ pub(super) struct Taking {
 pub(super) enum Change {
     /// A write has ended. Contains the end of the written frames, in the log and in the output of the task;
     /// `None` if it failed.
-    Written(Option<(u64, u64)>),
+    Written(Option<(LogPosition, u64)>),
     /// The trouble of the log has changed.
     Trouble,
     /// More is synced, or was read by a client.
@@ -303,13 +303,13 @@ impl Taking {
     }
 
     /// Writes the queued frames. Completes when the log has them.
-    fn writing(&mut self) -> impl Future<Output = Option<(u64, u64)>> + Send + use<> {
+    fn writing(&mut self) -> impl Future<Output = Option<(LogPosition, u64)>> + Send + use<> {
         let frames = std::mem::take(&mut self.unwritten);
         write_all(Arc::clone(&self.log), self.handle.clone(), self.id, frames)
     }
 
     /// Records the result of a write, and starts the next one.
-    async fn written(&mut self, written: Option<(u64, u64)>) -> Result<(), Lost> {
+    async fn written(&mut self, written: Option<(LogPosition, u64)>) -> Result<(), Lost> {
         self.writing = None;
         let Some((position, end)) = written else {
             return Err(Lost::Broken("its output log has failed".into()));
@@ -334,12 +334,13 @@ impl Taking {
 
     /// Drops the log's files that the slowest client has passed and that hold neither beginning nor end of any task, once
     /// for each file that it passes.
-    async fn drop_passed(&mut self, position: u64) {
+    async fn drop_passed(&mut self, position: LogPosition) {
         let slowest = self.slowest.borrow().unwrap_or(position);
-        if slowest / FILE_SIZE == self.passed {
+        let file = slowest.0 / FILE_SIZE;
+        if file == self.passed {
             return;
         }
-        self.passed = slowest / FILE_SIZE;
+        self.passed = file;
         let beginning = self.cap.beginning;
         let log = Arc::clone(&self.log);
         // All tasks of a job have the same cap.
@@ -350,10 +351,10 @@ impl Taking {
         }
     }
 
-    fn wait_for(&mut self, position: u64, end: u64) {
+    fn wait_for(&mut self, position: LogPosition, end: u64) {
         match self.waiting.back_mut() {
             // Small frames share an entry: otherwise a window full of them would make a long queue.
-            Some(last) if position / NARROW == last.0 / NARROW => *last = (position, end),
+            Some(last) if position.0 / NARROW == last.0.0 / NARROW => *last = (position, end),
             _ => self.waiting.push_back((position, end)),
         }
     }
@@ -394,7 +395,7 @@ impl Taking {
         let slowest = *self.slowest.borrow_and_update();
         let to_offset = match slowest.filter(|_| self.follows_client()) {
             // The client receives every byte, so the command runs no faster than the client reads.
-            Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
+            Some(slowest) if self.is_over_cap() && ahead.bytes_since(slowest) >= PACE_WINDOW => self.granted,
             _ if !self.newest.is_empty() => self.end + self.share.bytes(),
             Some(slowest) => {
                 let room = self.pace.room(ahead, slowest, Instant::now());
@@ -412,7 +413,7 @@ impl Taking {
     }
 
     /// Waits until the log is synced up to a position.
-    async fn wait_synced(&mut self, position: u64) -> Result<(), Lost> {
+    async fn wait_synced(&mut self, position: LogPosition) -> Result<(), Lost> {
         let mut synced = self.log.synced();
         loop {
             tokio::select! {
@@ -435,7 +436,12 @@ impl Taking {
 
 /// Appends frames to a log, and retries while the disk fails. Returns the end of the last frame in the log
 /// and in the output of the task; `None` if the log has failed.
-async fn write_all(log: Arc<JobLog>, handle: Handle, id: TaskId, frames: Vec<Frame>) -> Option<(u64, u64)> {
+async fn write_all(
+    log: Arc<JobLog>,
+    handle: Handle,
+    id: TaskId,
+    frames: Vec<Frame>,
+) -> Option<(LogPosition, u64)> {
     let end = frames.last().map(Frame::end)?;
     let mut said = false;
     let position = loop {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{JobLog, LogReader, opening};
+use crate::master::output_log::LogPosition;
 use crate::{
     domain::frame::{Frame, Stream},
     sys::disk::{Disk, model::Model},
@@ -101,7 +102,7 @@ impl History {
         let sent = self.sent.entry(task).or_default();
         *sent = offset.max(*sent);
         match self.log().append_here(task, &frames) {
-            Ok(position) => self.waiting.push((position, task, offset)),
+            Ok(position) => self.waiting.push((position.0, task, offset)),
             Err(_) => self.failures += 1,
         }
     }
@@ -120,13 +121,13 @@ impl History {
         }
         let synced = *self.log().synced().borrow();
         if self.roll(2) == 0 {
-            let _ = self.log().write_indices(synced);
+            let _ = self.log().write_indices(synced.0);
         }
-        for (_, task, end) in self.waiting.iter().filter(|(position, ..)| *position <= synced) {
+        for (_, task, end) in self.waiting.iter().filter(|(position, ..)| *position <= synced.0) {
             let acknowledged = self.acknowledged.entry(*task).or_default();
             *acknowledged = (*end).max(*acknowledged);
         }
-        self.waiting.retain(|(position, ..)| *position > synced);
+        self.waiting.retain(|(position, ..)| *position > synced.0);
     }
 
     fn drop_spare(&mut self) {
@@ -141,7 +142,8 @@ impl History {
     fn check(&mut self) {
         self.model.fail(0);
         let until = *self.log().appended().borrow();
-        let mut reader = LogReader::new(Disk::model(self.model.clone()), Self::directory(), 0);
+        let mut reader =
+            LogReader::new(Disk::model(self.model.clone()), Self::directory(), LogPosition::START);
         let mut ends: HashMap<u32, u64> = HashMap::new();
         loop {
             let frames = reader.read(until).unwrap();
@@ -160,7 +162,7 @@ impl History {
                 *end = frame.end().max(*end);
             }
         }
-        assert!(reader.position() >= until || until == 0, "all of it was read");
+        assert!(reader.position() >= until || until == LogPosition::START, "all of it was read");
         for task in 0..TASKS {
             let of = |known: &HashMap<u32, u64>| known.get(&task).copied().unwrap_or(0);
             let end = self.log().task_end(task);

@@ -309,7 +309,7 @@ mod tests {
         let size = crate::master::output_log::FILE_SIZE;
         let log =
             crate::master::output_log::opening::open(&Disk::default(), dir.path().to_owned(), size).unwrap();
-        assert_eq!((log.task_end(0), *log.appended().borrow()), (100, end));
+        assert_eq!((log.task_end(0), log.appended().borrow().0), (100, end));
         log.append_here(0, &[frame(100)]).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().len(),

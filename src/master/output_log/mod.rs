@@ -52,6 +52,22 @@ fn index_path(directory: &Path, first_position: u64) -> PathBuf {
     numbered(directory, first_position, INDEX)
 }
 
+/// A place in a job's log: the bytes before it, headers included, over all files. Offsets count the bytes of one task's output
+/// and are plain numbers, so that the two cannot be confused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition(pub u64);
+
+impl LogPosition {
+    /// The beginning of a log.
+    pub const START: Self = Self(0);
+
+    /// Returns the bytes of the log between an earlier position and this one; 0 if that one is not earlier.
+    #[must_use]
+    pub fn bytes_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// An open log. The holder of the lock may be opening it.
 type Opened = Arc<tokio::sync::Mutex<Weak<JobLog>>>;
 
@@ -159,7 +175,7 @@ impl OutputLogs {
 
     /// Returns a reader of a job's log from a position on. The job may be live or not.
     #[must_use]
-    pub fn reader(&self, job: JobId, position: u64) -> LogReader {
+    pub fn reader(&self, job: JobId, position: LogPosition) -> LogReader {
         LogReader::new(self.disk.clone(), self.directory(job), position)
     }
 
@@ -168,12 +184,12 @@ impl OutputLogs {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub async fn position_behind(&self, job: JobId, seen: Vec<(u32, u64)>) -> io::Result<u64> {
+    pub async fn position_behind(&self, job: JobId, seen: Vec<(u32, u64)>) -> io::Result<LogPosition> {
         let logs = self.clone();
         let find = move || {
             let contents = logs.contents(job)?;
             let places = seen.iter().filter_map(|(task, offset)| contents.position_of(*task, *offset));
-            Ok(places.min().unwrap_or_else(|| contents.end()))
+            Ok(LogPosition(places.min().unwrap_or_else(|| contents.end())))
         };
         tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
     }
@@ -249,11 +265,13 @@ impl OutputLogs {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub async fn end(&self, job: JobId) -> io::Result<u64> {
+    pub async fn end(&self, job: JobId) -> io::Result<LogPosition> {
         let (disk, directory) = (self.disk.clone(), self.directory(job));
         let find = move || match disk.numbers(&directory, LOG_EXTENSION)?.last() {
-            Some(first) => file::LogFile::read(&disk, &file_path(&directory, *first), *first)?.end(),
-            None => Ok(0),
+            Some(first) => {
+                file::LogFile::read(&disk, &file_path(&directory, *first), *first)?.end().map(LogPosition)
+            }
+            None => Ok(LogPosition::START),
         };
         tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
     }

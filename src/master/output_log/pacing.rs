@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::JobLog;
+use super::{JobLog, LogPosition};
 
 /// A follower that commands wait for, until this is dropped.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Pacer {
 
 impl Pacer {
     /// Records how far the follower has read.
-    pub fn moved(&self, position: u64) {
+    pub fn moved(&self, position: LogPosition) {
         self.log.paced().insert(self.id, position);
         self.log.publish_slowest();
     }
@@ -32,7 +32,7 @@ impl Drop for Pacer {
 }
 
 impl JobLog {
-    fn paced(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+    fn paced(&self) -> MutexGuard<'_, HashMap<u64, LogPosition>> {
         self.paced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,7 +43,7 @@ impl JobLog {
 
     /// Registers a follower that commands wait for, at its current position.
     #[must_use]
-    pub fn pace(self: &Arc<Self>, position: u64) -> Pacer {
+    pub fn pace(self: &Arc<Self>, position: LogPosition) -> Pacer {
         let id = {
             let mut paced = self.paced();
             let id = paced.keys().max().map_or(0, |last| last + 1);
@@ -56,7 +56,7 @@ impl JobLog {
 
     /// Returns the position of the slowest of these followers, as it changes; `None` if there are none.
     #[must_use]
-    pub fn slowest(&self) -> watch::Receiver<Option<u64>> {
+    pub fn slowest(&self) -> watch::Receiver<Option<LogPosition>> {
         self.slowest.subscribe()
     }
 }

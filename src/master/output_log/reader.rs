@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    LOG_EXTENSION,
+    LOG_EXTENSION, LogPosition,
     file::{Frames, LogFile, Next},
     file_path,
 };
@@ -25,18 +25,18 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    pub(super) fn new(disk: Disk, directory: PathBuf, position: u64) -> Self {
-        Self { disk, directory, position, ..Self::default() }
+    pub(super) fn new(disk: Disk, directory: PathBuf, position: LogPosition) -> Self {
+        Self { disk, directory, position: position.0, ..Self::default() }
     }
 
     /// Returns the position of the next frame.
     #[must_use]
-    pub fn position(&self) -> u64 {
-        self.position
+    pub fn position(&self) -> LogPosition {
+        LogPosition(self.position)
     }
 
     /// Continues at a position, after frames that were read elsewhere.
-    pub fn skip_to(&mut self, position: u64) {
+    pub fn skip_to(&mut self, LogPosition(position): LogPosition) {
         self.position = position;
         if let Some(frames) = &mut self.frames {
             frames.go_to(position);
@@ -49,8 +49,8 @@ impl LogReader {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub async fn next(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
-        if self.position >= until {
+    pub async fn next(&mut self, until: LogPosition) -> io::Result<Vec<(u32, Frame)>> {
+        if self.position() >= until {
             return Ok(Vec::new());
         }
         let mut reader = std::mem::take(self);
@@ -67,7 +67,7 @@ impl LogReader {
     ///
     /// # Errors
     /// As [`Self::next`].
-    pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+    pub fn read(&mut self, LogPosition(until): LogPosition) -> io::Result<Vec<(u32, Frame)>> {
         if until > self.listed {
             (self.files, self.listed) = (self.disk.numbers(&self.directory, LOG_EXTENSION)?, until);
         }

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{contents::Contents, file::LogFile, syncing::Unsynced};
+use super::{LogPosition, contents::Contents, file::LogFile, syncing::Unsynced};
 use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD};
 /// Size of the newest part of the log, in bytes, that is kept in memory for followers that keep up.
 const MAX_TAIL_BYTES: u64 = 6 * 1024 * 1024;
@@ -18,7 +18,7 @@ const MAX_TAIL_BYTES: u64 = 6 * 1024 * 1024;
 pub(super) struct Waiting {
     pub(super) task: u32,
     pub(super) frames: Vec<Frame>,
-    pub(super) done: oneshot::Sender<io::Result<u64>>,
+    pub(super) done: oneshot::Sender<io::Result<LogPosition>>,
 }
 
 /// A frame that is still in memory.
@@ -100,13 +100,16 @@ impl State {
     }
 
     /// Returns the position of the oldest frame in memory.
-    pub(super) fn recent_from(&self) -> Option<u64> {
-        self.tail.front().map(|oldest| oldest.position)
+    pub(super) fn recent_from(&self) -> Option<LogPosition> {
+        self.tail.front().map(|oldest| LogPosition(oldest.position))
     }
 
     /// Returns frames in memory from exactly this position on, and where they end; `None` if no frame in
     /// memory begins there.
-    pub(super) fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
+    pub(super) fn recent(
+        &self,
+        LogPosition(position): LogPosition,
+    ) -> Option<(Vec<(u32, Frame)>, LogPosition)> {
         let at = self.tail.binary_search_by_key(&position, |recent| recent.position).ok()?;
         let mut end = position;
         let mut frames = Vec::new();
@@ -117,6 +120,6 @@ impl State {
             end = recent.end;
             frames.push((recent.task, recent.frame.clone()));
         }
-        Some((frames, end))
+        Some((frames, LogPosition(end)))
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{
-    JobLog,
+    JobLog, LogPosition,
     file::{Frames, LogFile, Next},
     file_path,
 };
@@ -129,11 +129,11 @@ impl JobLog {
         let mut state = self.state();
         let mut unsynced = std::mem::take(&mut state.unsynced);
         unsynced.files.extend(state.file.iter().map(|file| (file.first, Arc::clone(file))));
-        (*self.appended().borrow(), unsynced)
+        (self.appended().borrow().0, unsynced)
     }
 
     pub(super) fn finish_sync(&self, end: u64, unsynced: Unsynced) -> io::Result<LogFiles> {
-        let behind = *self.synced().borrow();
+        let LogPosition(behind) = *self.synced().borrow();
         let written = if unsynced.has_failed { unsynced.write_again(self, behind, end) } else { Ok(()) };
         match written.and_then(|()| unsynced.sync(self.disk())) {
             Ok(()) => {
@@ -242,9 +242,9 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
     let mut indexing = None;
     async move {
         loop {
-            let behind = *synced.borrow();
+            let LogPosition(behind) = *synced.borrow();
             tokio::select! {
-                grown = appended.wait_for(|end| *end > behind) => if grown.is_err() { return },
+                grown = appended.wait_for(|end| end.0 > behind) => if grown.is_err() { return },
                 is_written = indexed(&mut indexing) => {
                     // More files may have been closed in the meantime.
                     indexing = log.upgrade().filter(|_| is_written).and_then(|log| begin_indexing(&log, behind));
@@ -254,7 +254,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
             tokio::select! {
                 () = tokio::time::sleep(SYNC_AFTER) => {}
                 () = flush.notified() => {}
-                _ = appended.wait_for(|end| *end >= behind + SYNC_BYTES) => {}
+                _ = appended.wait_for(|end| end.0 >= behind + SYNC_BYTES) => {}
             }
             let Some(log) = log.upgrade() else { return };
             let mut was_cached = std::mem::take(&mut cached);
@@ -262,7 +262,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
             let sync = move || {
                 // Agents wait for this, but not for what follows.
                 let synced = syncing.sync_once();
-                let end = *syncing.synced().borrow();
+                let LogPosition(end) = *syncing.synced().borrow();
                 let result = synced.map(|files| was_cached.add(files));
                 was_cached.forget_before(end.saturating_sub(CACHED));
                 (was_cached, result)
@@ -278,7 +278,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
                 }
             };
             if indexing.is_none() {
-                indexing = begin_indexing(&log, *synced.borrow());
+                indexing = begin_indexing(&log, synced.borrow().0);
             }
             if let Err(error) = result {
                 tracing::error!(%error, log = %log.directory().display(), "cannot sync an output log; trying again");

@@ -28,7 +28,7 @@ async fn close(log: Arc<JobLog>) {
 async fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
     let mut all = Vec::new();
     loop {
-        let frames = reader.next(until).await.unwrap();
+        let frames = reader.next(LogPosition(until)).await.unwrap();
         if frames.is_empty() {
             return all;
         }
@@ -46,7 +46,7 @@ async fn frames_that_come_twice_are_written_once() {
     log.append(0, &[frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).await.unwrap();
     log.append(1, &[frame(0, b"other")]).await.unwrap();
     let end = *log.appended().borrow();
-    let all = read_all(logs.reader(job, 0), end).await;
+    let all = read_all(logs.reader(job, LogPosition::START), end.0).await;
     let bytes = |task| -> Vec<u8> {
         let of_task = all.iter().filter(|(of, _)| *of == task);
         of_task.flat_map(|(_, frame)| frame.data.to_vec()).collect()
@@ -69,7 +69,7 @@ async fn a_torn_end_is_cut_and_appending_continues() {
     let log = logs.open(job).await.unwrap();
     assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
     log.append(0, &[frame(5, b"again")]).await.unwrap();
-    let all = read_all(logs.reader(job, 0), logs.end(job).await.unwrap()).await;
+    let all = read_all(logs.reader(job, LogPosition::START), logs.end(job).await.unwrap().0).await;
     assert_eq!(all.len(), 2);
     assert_eq!(&all[1].1.data[..], b"again");
 }
@@ -92,7 +92,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
     let log = logs.open(job).await.unwrap();
     let wanted = 70 * 1024 * 1024;
     let position = log.position_behind(&[(1, wanted)]);
-    assert!(position > FILE_SIZE, "the index leads near the place");
+    assert!(position > LogPosition(FILE_SIZE), "the index leads near the place");
     assert_eq!(logs.position_behind(job, vec![(1, wanted)]).await.unwrap(), position);
     let mut reader = logs.reader(job, position);
     let (_, first) = reader
@@ -103,7 +103,10 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
         .find(|(task, _)| *task == 1)
         .unwrap();
     assert!(first.offset <= wanted && first.offset + 2 * 1024 * 1024 > wanted);
-    assert_eq!(read_all(logs.reader(job, 0), logs.end(job).await.unwrap()).await.len(), 600);
+    assert_eq!(
+        read_all(logs.reader(job, LogPosition::START), logs.end(job).await.unwrap().0).await.len(),
+        600
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +151,7 @@ proptest! {
         }
         let mut read: HashMap<u32, Vec<u8>> = HashMap::new();
         let end = runtime.block_on(logs.end(job)).unwrap();
-        for (task, frame) in runtime.block_on(read_all(logs.reader(job, 0), end)) {
+        for (task, frame) in runtime.block_on(read_all(logs.reader(job, LogPosition::START), end.0)) {
             let bytes = read.entry(task).or_default();
             prop_assert_eq!(bytes.len() as u64, frame.offset);
             bytes.extend_from_slice(&frame.data);
@@ -180,7 +183,7 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     let end = *log.appended().borrow();
     assert_eq!(ends.into_iter().max(), Some(end));
     let mut known = [0; 8];
-    for (task, frame) in read_all(logs.reader(job, 0), end).await {
+    for (task, frame) in read_all(logs.reader(job, LogPosition::START), end.0).await {
         let known = &mut known[task as usize];
         assert_eq!((frame.offset, &frame.data[..]), (*known, &b"abc"[..]));
         *known = frame.end();
@@ -281,7 +284,7 @@ async fn a_follower_that_keeps_up_is_fed_from_memory() {
     let (_dir, logs, job) = logs();
     let log = logs.open(job).await.unwrap();
     let before = log.append(0, &[frame(0, b"nobody follows")]).await.unwrap();
-    assert_eq!(log.recent(0), None, "nothing is kept without a follower");
+    assert_eq!(log.recent(LogPosition::START), None, "nothing is kept without a follower");
     let _follower = log.appended();
     let _another = log.appended();
     log.append(0, &[frame(14, b"one")]).await.unwrap();
@@ -290,7 +293,7 @@ async fn a_follower_that_keeps_up_is_fed_from_memory() {
     let texts: Vec<_> = frames.iter().map(|(task, frame)| (*task, &frame.data[..])).collect();
     assert_eq!((texts, to), (vec![(0, &b"one"[..]), (1, b"two")], end));
     assert_eq!(log.recent_from(), Some(before));
-    assert_eq!(log.recent(before + 1), None, "no frame begins there");
+    assert_eq!(log.recent(LogPosition(before.0 + 1)), None, "no frame begins there");
 }
 
 #[tokio::test]
@@ -299,12 +302,12 @@ async fn the_slowest_of_those_who_are_waited_for_is_told() {
     let log = logs.open(job).await.unwrap();
     let slowest = log.slowest();
     assert_eq!(*slowest.borrow(), None);
-    let (first, second) = (log.pace(10), log.pace(20));
-    assert_eq!(*slowest.borrow(), Some(10));
-    first.moved(30);
-    assert_eq!(*slowest.borrow(), Some(20));
+    let (first, second) = (log.pace(LogPosition(10)), log.pace(LogPosition(20)));
+    assert_eq!(*slowest.borrow(), Some(LogPosition(10)));
+    first.moved(LogPosition(30));
+    assert_eq!(*slowest.borrow(), Some(LogPosition(20)));
     drop(second);
-    assert_eq!(*slowest.borrow(), Some(30));
+    assert_eq!(*slowest.borrow(), Some(LogPosition(30)));
     drop(first);
     assert_eq!(*slowest.borrow(), None);
 }
@@ -330,11 +333,11 @@ async fn files_that_nobody_needs_are_dropped_and_no_other() {
     while log.state().indexed.len() < firsts.len() - 1 {
         tokio::task::yield_now().await;
     }
-    log.drop_spare(firsts[2], |_, _| false).unwrap();
+    log.drop_spare(LogPosition(firsts[2]), |_, _| false).unwrap();
     assert_eq!(there(), firsts, "somebody needs all of them");
-    log.drop_spare(firsts[2], |(_, to), end| to + 300 <= end).unwrap();
+    log.drop_spare(LogPosition(firsts[2]), |(_, to), end| to + 300 <= end).unwrap();
     assert_eq!(there(), firsts[2..], "what lies before the position");
-    log.drop_spare(u64::MAX, |_, _| true).unwrap();
+    log.drop_spare(LogPosition(u64::MAX), |_, _| true).unwrap();
     assert_eq!(there(), firsts[firsts.len() - 1..], "never the one that is written");
 }
 
@@ -360,7 +363,7 @@ fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
     let piece = vec![7; 200_000];
     let mut end = 0;
     for n in 0..20u64 {
-        end = log.append_here(0, &[frame(n * 200_000, &piece)]).unwrap();
+        end = log.append_here(0, &[frame(n * 200_000, &piece)]).unwrap().0;
     }
     let mut trouble = log.trouble();
     model.fail(1);
@@ -370,7 +373,7 @@ fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
     assert!(!told.is_failure() && told.text().starts_with("the master's disk does not take its output"));
     model.fail(0);
     assert_eq!(log.append_here(1, &[frame(0, b"meanwhile")]).unwrap(), *log.appended().borrow());
-    let end = (*log.appended().borrow()).max(end);
+    let end = (*log.appended().borrow()).max(LogPosition(end));
     log.sync_once().unwrap();
     assert_eq!((*log.synced().borrow(), log.trouble().borrow().clone()), (end, None));
     drop(log);
@@ -387,9 +390,9 @@ async fn what_is_kept_in_memory_for_followers_is_bounded() {
     let piece = vec![7; 100_000];
     let mut end = 0;
     for n in 0..100u64 {
-        end = log.append(0, &[frame(n * 100_000, &piece)]).await.unwrap();
+        end = log.append(0, &[frame(n * 100_000, &piece)]).await.unwrap().0;
     }
-    let kept = end - log.recent_from().unwrap();
+    let kept = LogPosition(end).bytes_since(log.recent_from().unwrap());
     assert!((5_500_000..6_500_000).contains(&kept), "{kept} bytes");
 }
 
@@ -430,7 +433,7 @@ async fn what_lies_where_is_remembered_of_few_jobs_and_of_the_right_one() {
             let end = logs.end(*job).await.unwrap();
             assert_eq!(
                 logs.position_behind(*job, vec![(0, 1_000)]).await.unwrap(),
-                end,
+                LogPosition(end.0),
                 "all of it is known"
             );
         }

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    LogPosition,
     contents::Contents,
     file::LogFile,
     file_path,
@@ -47,16 +48,16 @@ pub struct JobLog {
     /// Held by the caller that writes the queue.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
-    appended: watch::Sender<u64>,
-    synced: watch::Sender<u64>,
+    appended: watch::Sender<LogPosition>,
+    synced: watch::Sender<LogPosition>,
     trouble: watch::Sender<Option<Trouble>>,
     flush: Arc<Notify>,
     /// Held while indices are written.
     pub(super) sealing: Mutex<()>,
     /// Positions of the followers that commands wait for.
-    pub(super) paced: Mutex<HashMap<u64, u64>>,
+    pub(super) paced: Mutex<HashMap<u64, LogPosition>>,
     /// The position of the slowest of them; `None` when there are none.
-    pub(super) slowest: watch::Sender<Option<u64>>,
+    pub(super) slowest: watch::Sender<Option<LogPosition>>,
 }
 
 /// Writes frames consecutively, from `begin` on.
@@ -116,8 +117,8 @@ impl JobLog {
             queue: Mutex::default(),
             turn: Arc::default(),
             state: Mutex::new(state),
-            appended: watch::Sender::new(end),
-            synced: watch::Sender::new(end),
+            appended: watch::Sender::new(LogPosition(end)),
+            synced: watch::Sender::new(LogPosition(end)),
             trouble: watch::Sender::new(None),
             flush: Arc::default(),
             sealing: Mutex::default(),
@@ -151,10 +152,10 @@ impl JobLog {
     /// Returns the position from which on a reader finds all present and future output after these offsets of
     /// tasks.
     #[must_use]
-    pub fn position_behind(&self, seen: &[(u32, u64)]) -> u64 {
+    pub fn position_behind(&self, seen: &[(u32, u64)]) -> LogPosition {
         let state = self.state();
         let places = seen.iter().filter_map(|(task, offset)| state.contents.position_of(*task, *offset));
-        places.min().unwrap_or(*self.appended.borrow())
+        places.min().map_or(*self.appended.borrow(), LogPosition)
     }
 
     /// Appends the new parts of a task's frames, and returns a position at or after their end. Frames that
@@ -162,7 +163,7 @@ impl JobLog {
     ///
     /// # Errors
     /// When the disk cannot be written. Then none of the frames count.
-    pub async fn append(self: &Arc<Self>, task: u32, frames: &[Frame]) -> io::Result<u64> {
+    pub async fn append(self: &Arc<Self>, task: u32, frames: &[Frame]) -> io::Result<LogPosition> {
         let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
         let written = self.enqueue(task, frames);
         if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
@@ -181,7 +182,7 @@ impl JobLog {
         written.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
     }
 
-    fn enqueue(&self, task: u32, frames: &[Frame]) -> oneshot::Receiver<io::Result<u64>> {
+    fn enqueue(&self, task: u32, frames: &[Frame]) -> oneshot::Receiver<io::Result<LogPosition>> {
         let (done, written) = oneshot::channel();
         self.queue().push_back(Waiting { task, frames: frames.to_vec(), done });
         written
@@ -189,7 +190,7 @@ impl JobLog {
 
     /// The same as [`Self::append`], on this thread.
     #[cfg(test)]
-    pub(super) fn append_here(&self, task: u32, frames: &[Frame]) -> io::Result<u64> {
+    pub(super) fn append_here(&self, task: u32, frames: &[Frame]) -> io::Result<LogPosition> {
         let written = self.enqueue(task, frames);
         self.write_queued(Arc::clone(&self.turn).blocking_lock_owned());
         written.blocking_recv().unwrap()
@@ -249,17 +250,17 @@ impl JobLog {
         true
     }
 
-    fn write(&self, _turn: &OwnedMutexGuard<()>, batch: &[Waiting]) -> io::Result<u64> {
+    fn write(&self, _turn: &OwnedMutexGuard<()>, batch: &[Waiting]) -> io::Result<LogPosition> {
         if let Some(trouble) = self.trouble.borrow().as_ref().filter(|trouble| trouble.is_failure()) {
             return Err(io::Error::other(trouble.text().to_owned()));
         }
-        let position = *self.appended.borrow();
+        let LogPosition(position) = *self.appended.borrow();
         let (frames, file) = {
             let state = self.state();
             (state.fresh(batch), state.file.clone().filter(|file| position - file.first < self.file_size))
         };
         if frames.is_empty() {
-            return Ok(position);
+            return Ok(LogPosition(position));
         }
         let file = file.map_or_else(|| self.next_file(position), Ok)?;
         let begin = position.max(file.frames_from());
@@ -274,7 +275,7 @@ impl JobLog {
         }
         let keeps = self.has_followers();
         let mut state = self.state();
-        let end = state.note(position, file.first, begin, frames, keeps);
+        let end = LogPosition(state.note(position, file.first, begin, frames, keeps));
         // Published before the next write, which begins where this one ends.
         self.appended.send_replace(end);
         Ok(end)
@@ -314,13 +315,13 @@ impl JobLog {
 
     /// Returns the position after the last frame, as it grows.
     #[must_use]
-    pub fn appended(&self) -> watch::Receiver<u64> {
+    pub fn appended(&self) -> watch::Receiver<LogPosition> {
         self.appended.subscribe()
     }
 
     /// Returns the position before which everything is synced, as it grows.
     #[must_use]
-    pub fn synced(&self) -> watch::Receiver<u64> {
+    pub fn synced(&self) -> watch::Receiver<LogPosition> {
         self.synced.subscribe()
     }
 
@@ -361,14 +362,14 @@ impl JobLog {
 
     /// Returns the position of the oldest frame in memory.
     #[must_use]
-    pub fn recent_from(&self) -> Option<u64> {
+    pub fn recent_from(&self) -> Option<LogPosition> {
         self.state().recent_from()
     }
 
     /// Returns frames in memory from exactly this position on, and where they end; `None` if no frame in
     /// memory begins there.
     #[must_use]
-    pub fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
+    pub fn recent(&self, position: LogPosition) -> Option<(Vec<(u32, Frame)>, LogPosition)> {
         self.state().recent(position)
     }
 
@@ -378,7 +379,11 @@ impl JobLog {
     ///
     /// # Errors
     /// When a file cannot be unlinked.
-    pub fn drop_spare(&self, position: u64, is_spare: impl Fn((u64, u64), u64) -> bool) -> io::Result<()> {
+    pub fn drop_spare(
+        &self,
+        position: LogPosition,
+        is_spare: impl Fn((u64, u64), u64) -> bool,
+    ) -> io::Result<()> {
         let spare: Vec<u64> = {
             let state = self.state();
             let is_all_spare = |first: u64| {
@@ -387,7 +392,7 @@ impl JobLog {
             };
             let firsts: Vec<u64> = state.contents.files.keys().copied().collect();
             let closed = firsts.iter().zip(firsts.iter().skip(1));
-            let behind = closed.filter(|(_, next)| **next <= position).map(|(first, _)| *first);
+            let behind = closed.filter(|(_, next)| **next <= position.0).map(|(first, _)| *first);
             let is_there = |first: &u64| state.indexed.contains(first) && !state.dropped.contains(first);
             behind.filter(|first| is_there(first) && is_all_spare(*first)).collect()
         };
@@ -414,7 +419,7 @@ impl JobLog {
 
     /// Publishes the position up to which the log is synced.
     pub(super) fn publish_synced(&self, end: u64) {
-        self.synced.send_replace(end);
+        self.synced.send_replace(LogPosition(end));
     }
 
     /// Returns the directory of the files.

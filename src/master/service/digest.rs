@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::master::output_log::LogPosition;
 use crate::{
     domain::{
         digest::GroupDigest,
@@ -37,7 +38,7 @@ pub(super) struct Digester {
     changed: Vec<Task>,
     /// Tasks that have ended, each with the end of the log at that time. They are compared as ended once the
     /// log was read up to there.
-    ending: Vec<(u32, Outcome, u64)>,
+    ending: Vec<(u32, Outcome, LogPosition)>,
 }
 
 /// The state of a job and the groups of its output.
@@ -54,7 +55,7 @@ pub(super) struct Digest {
     /// When the job ended. The digest then contains all output.
     pub ended_ms: Option<u64>,
     /// The digest contains the log before this position.
-    pub read: u64,
+    pub read: LogPosition,
     /// How long the digest took to compute.
     pub cost: Duration,
 }
@@ -72,7 +73,7 @@ impl Digester {
 
     /// Reads the log up to `end`, but no longer than `longest`, so that states are reported while large
     /// output is still being compared. Returns true if all of it was read. Blocks on the disk.
-    fn feed(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
+    fn feed(&mut self, end: LogPosition, longest: Duration) -> io::Result<bool> {
         let begun = Instant::now();
         let mut has_read = false;
         while !has_read && begun.elapsed() < longest {
@@ -101,7 +102,7 @@ impl Digester {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(super) async fn work(mut self, end: u64) -> io::Result<(Self, Digest, bool)> {
+    pub(super) async fn work(mut self, end: LogPosition) -> io::Result<(Self, Digest, bool)> {
         let work = move || {
             let has_read = self.feed(end, MAX_READ_TIME)?;
             let digest = self.digest(has_read.then_some(end));
@@ -112,7 +113,7 @@ impl Digester {
 
     /// Applies new states of tasks. `until` is the end of the log, which contains all output before these
     /// states.
-    pub(super) fn take(&mut self, news: Changes, until: u64) {
+    pub(super) fn take(&mut self, news: Changes, until: LogPosition) {
         for task in news.tasks {
             if let Some(outcome) = task.state.outcome() {
                 self.ending.push((task.index, outcome.clone(), until));
@@ -129,7 +130,7 @@ impl Digester {
     }
 
     /// Computes a digest. `end` is the end of the log if everything before it was read.
-    fn digest(&mut self, end: Option<u64>) -> Digest {
+    fn digest(&mut self, end: Option<LogPosition>) -> Digest {
         let begun = Instant::now();
         let now_ms = unix_ms();
         let mut groups = self.grouping.groups();

@@ -18,7 +18,7 @@ use crate::{
     },
     master::{
         journal::Journal,
-        output_log::{JobLog, LogReader, OutputLogs, Pacer, Trouble},
+        output_log::{JobLog, LogPosition, LogReader, OutputLogs, Pacer, Trouble},
     },
     wire::{
         budget::Permit,
@@ -148,9 +148,9 @@ impl Follower {
 
     /// Skips to the output that is still in memory if it is too far behind. The skipped output is reported as
     /// gaps.
-    fn skip_ahead(&mut self, until: u64) {
+    fn skip_ahead(&mut self, until: LogPosition) {
         let Some(most) = self.most_behind else { return };
-        if until.saturating_sub(self.reader.position()) <= most {
+        if until.bytes_since(self.reader.position()) <= most {
             return;
         }
         let recent = self.log.as_ref().and_then(|log| log.recent_from());
@@ -167,7 +167,7 @@ impl Follower {
     }
 
     /// Sends the output in the log before `until`.
-    async fn send_output(&mut self, until: u64) -> Result<(), Gone> {
+    async fn send_output(&mut self, until: LogPosition) -> Result<(), Gone> {
         self.skip_ahead(until);
         loop {
             if self.is_satisfied() {
@@ -220,7 +220,7 @@ impl Follower {
         }
     }
 
-    async fn next_frames(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+    async fn next_frames(&mut self, until: LogPosition) -> io::Result<Vec<(u32, Frame)>> {
         let position = self.reader.position();
         if position < until
             && let Some((frames, end)) = self.log.as_ref().and_then(|log| log.recent(position))
@@ -302,7 +302,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         ends.entry(task).and_modify(|end| *end = seen.max(*end));
     }
     let mut follower = Follower {
-        reader: logs.reader(id, 0),
+        reader: logs.reader(id, LogPosition::START),
         log: None,
         pacer: None,
         events,

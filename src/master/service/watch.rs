@@ -28,7 +28,7 @@ use crate::{
     },
     master::{
         journal::{Changes, Journal},
-        output_log::{JobLog, OutputLogs},
+        output_log::{JobLog, LogPosition, OutputLogs},
     },
     sys::shutdown::Shutdown,
     wire::outbox::Outbox,
@@ -75,7 +75,7 @@ struct State {
     /// When the job ended. The groups then contain all output.
     ended_ms: Option<u64>,
     /// The groups contain the log before this position.
-    read: u64,
+    read: LogPosition,
     /// Why there are no further digests.
     failed: Option<String>,
     /// Whether the computation has ended, so that clients must ask again.
@@ -90,7 +90,7 @@ impl WatchedJob {
             groups: Vec::new(),
             more_groups: 0,
             ended_ms: None,
-            read: 0,
+            read: LogPosition::START,
             failed: None,
             is_left: false,
         };
@@ -178,7 +178,7 @@ impl Watched {
         let follow = watch.follow;
         let log = logs.open(watch.job.id).await?;
         // A single digest must contain all output so far.
-        let wanted = if follow { 0 } else { *log.appended().borrow() };
+        let wanted = if follow { LogPosition::START } else { *log.appended().borrow() };
         let (standing, mut news) = self.join(watch, journal, &log, logs, shutdown);
         let mut trouble = log.trouble();
         let mut heard = 0;
@@ -237,7 +237,8 @@ impl Watched {
         let news = standing.digests.subscribe();
         all.insert(key, Arc::clone(&standing));
         drop(all);
-        let digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(watch.job.id, 0));
+        let digester =
+            Digester::new(watch.job.clone(), watch.maskers, logs.reader(watch.job.id, LogPosition::START));
         let work = Computation {
             watched: self.clone(),
             key,
@@ -263,8 +264,8 @@ async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Resul
     let id = watch.job.id;
     let end = logs.end(id).await?;
     let standing = WatchedJob::new(watch.job.clone());
-    let mut digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(id, 0));
-    digester.take(as_found(watch.job), u64::MAX);
+    let mut digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(id, LogPosition::START));
+    digester.take(as_found(watch.job), LogPosition(u64::MAX));
     while !digests.is_closed() {
         let (next, digest, has_read) = digester.work(end).await?;
         digester = next;
