@@ -41,7 +41,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// How often a disk that did not take what has to be written down is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// How long it is waited for a task's end, or its first output, before its start is told.
+/// How long the report of a task's start waits for the task's end or its first output.
 const TELL_STARTED: Duration = Duration::from_millis(20);
 
 type Answers = Outgoing<AttachResponse>;
@@ -50,7 +50,7 @@ type Answers = Outgoing<AttachResponse>;
 enum End {
     /// The master is gone or has what it wants.
     Done,
-    /// To be told to the master.
+    /// A message to the master.
     Failed(Status),
 }
 
@@ -162,7 +162,7 @@ impl Attach {
                     }
                     Ok(StartResult::Known) => self.resume(id, &open).await,
                     Ok(StartResult::Expired) => Err(expired()),
-                    // Decided on anew, by what is remembered now.
+                    // Decided again, with what is known now.
                     Ok(StartResult::MemoryGone) => Err(memory_gone()),
                     Err(reason) => {
                         let reason = format!("the agent cannot start it: {reason}");
@@ -256,7 +256,7 @@ impl Attach {
         Ok(ending)
     }
 
-    /// Tells that the task was started, unless that was told.
+    /// Reports that the task was started, unless that was reported before.
     async fn tell_started(&mut self, untold: &mut Option<Untold>) -> Result<(), End> {
         let Some(untold) = untold.take() else { return Ok(()) };
         self.send(AttachResponse::Started { elapsed_ns: untold.elapsed_ns() }).await
@@ -392,7 +392,7 @@ impl Untold {
     }
 }
 
-/// Waits until it has to be told; for ever when there is nothing to tell.
+/// Waits until the start must be reported; forever if there is nothing to report.
 async fn until_due(untold: Option<&Untold>) {
     match untold {
         Some(untold) => tokio::time::sleep_until(untold.since + TELL_STARTED).await,

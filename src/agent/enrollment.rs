@@ -52,7 +52,7 @@ pub struct Introduction {
     pub ca_fingerprint: Option<Fingerprint>,
 }
 
-/// How agents of 0.1.0 came to believe in a CA where nobody had said which: whoever answered first was believed.
+/// How agents of 0.1.0 came to trust a CA without a fingerprint: they trusted the first CA that answered.
 const FIRST_USE: &str = "first use";
 
 /// An agent's identity.
@@ -100,7 +100,7 @@ pub enum EnrollmentError {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// Somebody let the agent in who does not know its code.
+    /// The agent was enrolled by a peer that does not know its code.
     #[error(
         "the master there (CA {0}) enrolled this agent without its one-time code, so it may not be your master: the agent runs nothing for it. Give the master's own fingerprint, --master HOST:PORT#FINGERPRINT, or a token"
     )]
@@ -251,7 +251,7 @@ impl Enrollment {
                 let how = if self.introduction.token.is_some() { "token" } else { "fingerprint" };
                 (Trust::Fingerprint(wanted), Some(how))
             }
-            // Whoever answers may be anybody, until it has proved that an operator told it the code.
+            // The peer can be anyone until it proves that an operator typed the code there.
             (None, _) => (Trust::FirstUse, None),
         };
         let code = matches!(trust, Trust::FirstUse).then(|| self.code()).transpose()?;
@@ -272,7 +272,7 @@ impl Enrollment {
         self.directory.join("code")
     }
 
-    /// The code that an operator has to type: the same until the agent is let in, so that it may be started anew meanwhile.
+    /// The code that an operator has to type. It stays the same until the agent is enrolled, also after a restart.
     fn code(&self) -> io::Result<Code> {
         let stored = read_optional(&self.code_file())?;
         if let Some(code) = stored.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {

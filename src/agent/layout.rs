@@ -59,7 +59,7 @@ impl Layout {
         self.is_of_many
     }
 
-    /// The same with its emergency directory below another one.
+    /// Returns this layout with its emergency directory below another directory.
     #[cfg(test)]
     #[must_use]
     pub fn with_emergency(root: impl Into<PathBuf>, base: PathBuf) -> Self {
@@ -86,7 +86,7 @@ impl Layout {
         self.tasks().join("id")
     }
 
-    /// The same of the emergency directory, where that is there.
+    /// As above, for the emergency directory, if it exists.
     #[must_use]
     pub fn emergency_id(&self) -> Option<PathBuf> {
         self.tasks_in(Area::Memory).map(|tasks| tasks.join("id"))
@@ -129,7 +129,7 @@ impl Layout {
         self.tasks().join("finished.log")
     }
 
-    /// The same for what was written down while the disk took nothing, where that was.
+    /// As above, for tasks that were recorded while the disk failed, if there are any.
     #[must_use]
     pub fn emergency_finished(&self) -> Option<PathBuf> {
         self.tasks_in(Area::Memory).map(|tasks| tasks.join("finished.log"))
@@ -159,7 +159,7 @@ impl Layout {
         self.root.join("tasks")
     }
 
-    /// The directory of tasks of an area; `None` where that area is not there.
+    /// Returns the directory of tasks of an area; `None` if the area does not exist.
     #[must_use]
     pub fn tasks_in(&self, area: Area) -> Option<PathBuf> {
         match area {
@@ -168,7 +168,7 @@ impl Layout {
         }
     }
 
-    /// What has a name in an area, where that is there; else what would have it on the disk.
+    /// Returns the path of a name in the area where it exists, or else its path on the disk.
     fn found(&self, name: &str) -> TaskLayout {
         let in_memory = self.tasks_in(Area::Memory).map(|tasks| tasks.join(name));
         let in_memory = in_memory.filter(|root| root.symlink_metadata().is_ok());

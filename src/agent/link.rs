@@ -68,7 +68,7 @@ enum Ended {
     Broken(String),
     /// Try again after this pause.
     Later(Duration, String),
-    /// The master does not know the key: enroll anew.
+    /// The master does not know the key: enroll again.
     Forgotten,
 }
 
@@ -256,7 +256,7 @@ async fn connect(
                 };
             }
             () = tokio::time::sleep_until(deadline) => {
-                // Left alone, TCP would stay silent for long after a cut; dialling anew is quicker.
+                // After a cut TCP would stay silent for a long time; a new connection is faster.
                 return Ended::Broken(format!("{} has gone silent", dialled.address));
             }
             // The next session's Hello brings the new incarnation.

@@ -107,7 +107,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
     }
 }
 
-/// The master behind a connection, if it is the one that the agent is connected to.
+/// Returns the master behind a connection, if the agent is connected to it.
 fn master_of(ready: &Ready, accepted: &Accepted) -> Option<Caller> {
     let leaf = accepted.chain.first();
     let identity = leaf.and_then(|leaf| Identity::of(leaf).ok());

@@ -71,7 +71,7 @@ pub enum StartError {
     /// Its directory.
     #[error(transparent)]
     Directory(#[from] UnusableDirectory),
-    /// Another one has its directory.
+    /// Another agent uses its directory.
     #[error(
         "an agent already runs on {0} (pid {1}); give another --name or --data-dir, or stop it with `sloth-runner agent stop`"
     )]
@@ -178,7 +178,7 @@ fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
 }
 
 impl Network {
-    /// Takes the directory, starts the supervisor, and binds the port where that can be done now.
+    /// Locks the directory, starts the supervisor, and binds the port if that is possible now.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -309,7 +309,7 @@ impl Network {
     }
 }
 
-/// The lock, or the process id of whoever has it.
+/// The lock, or the process id of its holder.
 fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
     match Lock::try_take(path)? {
         Some(mut lock) => {

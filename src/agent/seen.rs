@@ -75,7 +75,7 @@ impl SeenRevision {
         if seen <= self.saved {
             return;
         }
-        // In place and always as long: making a file anew takes longer than a short command.
+        // Written in place with a fixed length: a new file takes longer than a short command.
         let of = self.of.as_deref().unwrap_or_default();
         let seal = seen.seal.map(String::from).unwrap_or_default();
         let text = format!("{:>20} {:>20} {of:>80} {seal:>64}\n", seen.revision.epoch, seen.revision.number);

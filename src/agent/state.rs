@@ -190,7 +190,7 @@ pub struct Opened {
 /// What cancelling a task came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
-    /// It was started, and its process has to be told.
+    /// It was started, and its process must be ended.
     Spooled,
     /// It had ended, and the master has stored that.
     Finished,

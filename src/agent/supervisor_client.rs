@@ -46,7 +46,7 @@ enum Order {
 /// wanted does not wait.
 type Ready = Result<Option<TaskProcess>, String>;
 
-/// The shims that wait for tasks. One of them may be gone, or be in here twice: whoever takes it finds out.
+/// The shims that wait for tasks. A shim may have ended, or may be listed twice: this is detected when it is used.
 #[derive(Debug)]
 struct Shims {
     ready: Mutex<VecDeque<Ready>>,
@@ -144,7 +144,7 @@ impl Supervisor {
         }
     }
 
-    /// Has the supervisor make a shim ready and waits for it, or for another one that comes first.
+    /// Requests a shim from the supervisor, and waits for it or for another shim that is ready before.
     async fn next_shim(&self) -> Result<Option<TaskProcess>, String> {
         let ending = || "the agent is ending".to_owned();
         self.orders.send(Order::Prepare).await.map_err(|_| ending())?;

@@ -52,7 +52,7 @@ impl TaskMemory {
         self.directory.incarnation()
     }
 
-    /// Whether the directory still is the one that was opened.
+    /// Reports whether the opened directory is still in its place.
     ///
     /// # Errors
     /// When the disk does not tell.

@@ -113,7 +113,7 @@ pub fn find(layout: &Layout, id: TaskId) -> io::Result<Found> {
     }))
 }
 
-/// How a task ended, where that was written down.
+/// Returns how a task ended, if that was recorded.
 fn read_ending(task: &TaskLayout) -> io::Result<Option<TaskEnding>> {
     let Some(json) = read_optional(&task.ending())? else { return Ok(None) };
     match serde_json::from_slice(&json) {
@@ -156,7 +156,7 @@ pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
 /// Tells a task's process to kill its tree, where there is one.
 ///
 /// # Errors
-/// When it lives and could not be told: it has to be told again.
+/// When it lives and could not be reached: retry.
 pub async fn kill(
     layout: &Layout,
     id: TaskId,

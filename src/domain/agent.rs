@@ -32,7 +32,7 @@ pub const START_PERMISSION: Duration = Duration::from_secs(10);
 pub enum AgentState {
     /// Its key waits for an operator.
     Pending,
-    /// Connected, and heard of lately.
+    /// Connected, with a recent heartbeat.
     Active,
     /// Connected, but two heartbeats are missing.
     Late,

@@ -75,13 +75,13 @@ impl Code {
         self.is_proof("agent", key, ca, proof)
     }
 
-    /// A master's proof that somebody who knows the code let this key in, and that this CA is its own.
+    /// A master's proof that an operator who knows the code enrolled this key, and that this CA is its own.
     #[must_use]
     pub fn prove_master(&self, key: Fingerprint, ca: Fingerprint) -> Seal {
         self.prove("master", key, ca)
     }
 
-    /// Whether a master with this CA was told the code for this key.
+    /// Reports whether a master with this CA knows the code for this key.
     #[must_use]
     pub fn is_master(&self, key: Fingerprint, ca: Fingerprint, proof: Seal) -> bool {
         self.is_proof("master", key, ca, proof)

@@ -156,7 +156,7 @@ impl Header {
     /// The header that goes before `payload`.
     ///
     /// # Panics
-    /// When the payload is longer than [`MAX_PAYLOAD`]; whoever makes frames splits before.
+    /// When the payload is longer than [`MAX_PAYLOAD`]: callers split it before.
     #[must_use]
     pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8], seed: u32) -> Self {
         assert!(payload.len() <= MAX_PAYLOAD, "a frame of {} bytes", payload.len());
@@ -242,7 +242,7 @@ impl Header {
 /// `None` when it ends inside one.
 ///
 /// # Errors
-/// When what stands there is no frame, or another one than was written.
+/// When the bytes are not a frame, or not the frame that was written.
 pub fn take_frame(buffer: &mut Bytes, seed: Option<u32>) -> Result<Option<(u32, Frame)>, BadFrame> {
     let Some(head) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
     let header = Header::parse(head)?;

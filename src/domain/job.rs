@@ -69,7 +69,7 @@ pub struct Task {
     pub agent: AgentName,
     /// Where it is.
     pub state: TaskState,
-    /// Since when its agent has not been heard of, in milliseconds since the Unix epoch.
+    /// The last contact with its agent before the contact was lost, in milliseconds since the Unix epoch.
     pub no_contact_since_ms: Option<u64>,
     /// When it started, in milliseconds since the Unix epoch on the master's clock.
     pub started_ms: Option<u64>,
@@ -121,7 +121,7 @@ pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Opt
     }
 }
 
-/// Tasks of one job. Whoever tells of one with a higher index tells nothing true.
+/// Maximum number of tasks of a job. A report of a higher index is false.
 pub const MOST_TASKS: u32 = 100_000;
 
 impl Job {
@@ -307,11 +307,11 @@ pub struct JobOptions {
     /// What happens to output over the cap.
     #[serde(default)]
     pub overflow: Overflow,
-    /// The store had lost the job, and agents told of it.
+    /// The job was recovered from its agents, because the store had lost it.
     #[serde(default)]
     #[serde(alias = "taken_back")]
     pub recovered: bool,
-    /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
+    /// Maximum number of bytes of a task's output that are kept. The master's own limit applies if it is lower, or if this is `None`.
     #[serde(default)]
     pub output_cap: Option<u64>,
     /// What the command reads; only a job on one plain name is fed.

@@ -29,7 +29,7 @@ pub enum Ending {
     Signaled(i32),
     /// Its running time was up.
     TimedOut(KillProof),
-    /// Somebody cancelled it.
+    /// An operator cancelled it.
     Cancelled {
         /// What the kill did; `None` when it had not started.
         proof: Option<KillProof>,

@@ -108,7 +108,7 @@ pub struct Hello {
     pub link: LinkPreference,
     /// The highest revision of the master's store that the agent has seen.
     pub seen: SealedRevision,
-    /// How the agent came to trust the CA; `None` where that was not recorded.
+    /// How the agent came to trust the CA; `None` if that was not recorded.
     pub trust: Option<TrustBasis>,
     /// The agent is stopping.
     pub is_stopping: bool,
@@ -220,7 +220,7 @@ pub struct Ping {
     pub sent: SentAt,
     /// The newest message of the agent that had arrived by then.
     pub echo: Option<Echo>,
-    /// A revision that the agent has to remember because somebody's rights ended in it.
+    /// A revision that the agent has to remember because it ended the rights of an operator or agent.
     pub revision: Option<SealedRevision>,
 }
 
@@ -331,7 +331,7 @@ pub enum EnrollAnswer {
     Refused {
         /// Why and what to do, for people.
         reason: String,
-        /// When to ask again, in milliseconds; `None` where that changes nothing.
+        /// When to ask again, in milliseconds; `None` if that would change nothing.
         retry_after_ms: Option<u32>,
     },
 }

@@ -26,12 +26,12 @@ pub struct Terms {
     /// Where they may come from; from anywhere where there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<Network>,
-    /// Hosts that they may report for direct links, besides the one that they are observed at.
+    /// Hosts that they may report for direct links, besides the host at which the master sees them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub direct: Vec<Hosts>,
 }
 
-/// What somebody who wants to join does not fulfil.
+/// The term that a joining agent does not meet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
     /// The token is for other names.

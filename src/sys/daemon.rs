@@ -61,7 +61,7 @@ pub fn start(input: &str) -> io::Result<Report> {
     }))
 }
 
-/// In the new process, once every path that was given is absolute: holds no directory that somebody may want to unmount.
+/// Changes to the root directory, so that the process keeps no file system busy. All given paths must be absolute by then.
 ///
 /// # Errors
 /// Never, where there is a root directory.
@@ -75,7 +75,7 @@ pub fn leave_directory() -> io::Result<()> {
 /// When standard input or output cannot be replaced.
 pub fn report(report: &Report) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    // Whoever started the daemon may be gone by now; it continues all the same.
+    // The process that started the daemon may have ended; the daemon continues.
     let _ = serde_json::to_writer(&mut stdout, report);
     let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
     let null = File::options().read(true).write(true).open("/dev/null")?;

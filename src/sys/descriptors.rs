@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 const RESERVED: usize = 64;
 /// How long it is waited before a connection is taken again, where none can be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How often it is said that there are none.
+/// The interval between two messages that there are none.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The limit that this process was started with.

@@ -55,7 +55,7 @@ pub fn to_stderr(level: &str, format: LogFormat) -> Result<(), LoggingError> {
     install(level, format, io::stderr, colour)
 }
 
-/// A log in files, which can be opened anew.
+/// A log in files, which can be reopened.
 #[derive(Clone, Debug)]
 struct Files {
     directory: PathBuf,
@@ -112,7 +112,7 @@ pub fn to_files(level: &str, format: LogFormat, directory: &Path, name: &str) ->
     Ok(())
 }
 
-/// Opens the log's file anew, after another program has moved it. Where that is not possible the old one stays.
+/// Reopens the log's file, after another program has moved it. If that fails, the old file stays open.
 pub fn reopen() {
     let Some(files) = FILES.get() else { return };
     match Files::appender(&files.directory, &files.name) {

@@ -115,7 +115,7 @@ pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
 /// Makes a directory that only its owner can look into; takes that from others where they may.
 ///
 /// # Errors
-/// When it cannot be made, is somebody else's, or cannot be written to.
+/// When it cannot be created, belongs to another user, or is not writable.
 pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
         // What is going to lie in it must not vanish with its name.
@@ -145,7 +145,7 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
 /// Makes a file that only its owner may read or write, where there is none; takes it from others where they may.
 ///
 /// # Errors
-/// When it cannot be made, or is somebody else's.
+/// When it cannot be created, or belongs to another user.
 pub fn make_owners(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;

@@ -214,7 +214,7 @@ pub fn own_group() -> i32 {
     nix::unistd::getpgrp().as_raw()
 }
 
-/// The present, as starts of processes are told: in clock ticks since boot.
+/// Returns the current time as the kernel reports starts of processes: in clock ticks since boot.
 #[must_use]
 pub fn started_now() -> u64 {
     let ticks = rustix::param::clock_ticks_per_second();

@@ -13,7 +13,7 @@ pub fn is_here() -> bool {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    // A manager that does not listen needs not be told.
+    // A service manager that does not listen needs no report.
     let _ = sd_notify::notify(state);
 }
 
@@ -34,7 +34,7 @@ pub fn stopping() {
 
 /// Tells the manager's watchdog, where it has one, that the daemon still works; never returns.
 ///
-/// Where a loop's pulse is given, nothing is told while that loop stands still, even if this thread turns.
+/// With the pulse of a loop, the watchdog gets no report while that loop is stuck, even if this thread runs.
 pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut step = tokio::time::interval(within / 2);
@@ -77,7 +77,7 @@ pub fn property(unit: &str, property: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether a process is the one that a unit is about, and not just started from it.
+/// Reports whether a process is the main process of a unit, and not only a child of it.
 #[must_use]
 pub fn is_main_process(unit: &str, pid: i32) -> bool {
     is_here() && property(unit, "MainPID").is_ok_and(|main| main == pid.to_string())

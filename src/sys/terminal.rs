@@ -30,7 +30,7 @@ impl RawMode {
         Ok(mode)
     }
 
-    /// Begins it again, after somebody else had the terminal.
+    /// Enters it again, after another program used the terminal.
     ///
     /// # Errors
     /// When the terminal is gone.

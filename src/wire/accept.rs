@@ -170,7 +170,7 @@ impl ConnectionLimiter {
                 Err(_) => None,
             }
         };
-        // Whoever dials does not wait for longer either.
+        // The dialling side does not wait for longer either.
         let stream = timeout(DEADLINE, shaking).await.ok()??;
         drop(place);
         let session = stream.get_ref().1;
@@ -214,7 +214,7 @@ async fn hello(stream: &TcpStream) -> Option<()> {
                 return Some(());
             }
         }
-        // What is there already would be told of again at once.
+        // Connections that are there already would be reported again at once.
         tokio::time::sleep(PIECES).await;
     }
 }

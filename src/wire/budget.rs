@@ -25,7 +25,7 @@ pub enum Principal {
     Operator(String),
     /// An agent.
     Agent(AgentName),
-    /// Somebody who is nobody here, by address.
+    /// An unauthenticated peer, by its address.
     Source(IpAddr),
     /// A user of this machine who is nobody here.
     User(u32),
@@ -85,7 +85,7 @@ impl Limits {
         buffered_bytes: 1024 * 1024,
         frames_a_second: 20_000,
     };
-    /// Of an address from which somebody comes who is nobody here.
+    /// Of an address of unauthenticated peers.
     pub const SOURCE: Self = Self {
         connections: 16,
         calls: 32,

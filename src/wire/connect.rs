@@ -78,7 +78,7 @@ pub enum DialError {
         /// Why, in words.
         reason: String,
     },
-    /// It is somebody of the cluster, but not who was meant.
+    /// The peer belongs to the cluster, but is not the expected one.
     #[error("{address} is {found}, not {wanted}")]
     WrongPeer {
         /// Where it went.
@@ -90,7 +90,7 @@ pub enum DialError {
     },
 }
 
-/// A TLS connection and the certificates of whoever answered.
+/// A TLS connection and the certificates of the peer.
 #[derive(Debug)]
 pub struct Dialled {
     /// The connection.
@@ -105,7 +105,7 @@ impl Dialled {
     /// Makes sure that a master answered.
     ///
     /// # Errors
-    /// When it is somebody else.
+    /// When it is another peer.
     pub fn expect_master(&self) -> Result<(), DialError> {
         let found = match self.peer() {
             Ok((_, Identity::Master(_))) => return Ok(()),

@@ -15,7 +15,7 @@ use crate::domain::network::{neighbourhood_of, source_of};
 /// Where one comes from: its source, and the neighbourhood of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin<K> {
-    /// One machine, as far as can be told.
+    /// Probably one machine.
     pub source: K,
     /// Its neighbours, who may all be one's own.
     pub neighbourhood: K,
@@ -34,7 +34,7 @@ impl From<u32> for Origin<u32> {
     }
 }
 
-/// A crowd, told apart by where its members come from.
+/// Connections, counted by their sources.
 #[derive(Debug)]
 pub struct Crowd<K> {
     most: usize,

@@ -49,7 +49,7 @@ pub async fn log_in(channel: Channel, request: LogIn) -> Result<LogInAnswer, Cal
     Ok(LogInAnswer::from_message(call.await.map_err(too_late)??.into_inner())?)
 }
 
-/// What a master does when somebody asks for an identity.
+/// The calls of a master that give an identity.
 #[tonic::async_trait]
 pub trait EnrollmentCalls: Send + Sync + 'static {
     /// Asks for an agent's certificate.

@@ -50,7 +50,7 @@ pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
     )
 }
 
-/// Refuses an agent that speaks protocol 1 on its connection to the master, and returns why, as the agent was told.
+/// Refuses an agent that speaks protocol 1 on its connection to the master. Returns the reason that the agent received.
 ///
 /// # Errors
 /// When the agent does not speak it either, or the connection breaks.

@@ -234,7 +234,7 @@ where
 #[derive(Debug)]
 enum Stage {
     Streaming,
-    /// Its end is to be told.
+    /// Its end must be reported.
     Ending(Status),
     Ended,
 }

@@ -22,7 +22,7 @@ pub(super) struct Hold {
     pub(super) is_fed: bool,
     /// Since the task's start.
     pub(super) elapsed_ns: u64,
-    /// The machine was started anew since.
+    /// The machine was rebooted since.
     pub(super) is_of_other_boot: bool,
 }
 

@@ -50,7 +50,7 @@ impl Agent {
         disk.into_iter().chain(files).chain(self.troubles.all()).collect()
     }
 
-    /// How many of them, where that is known, for those who only show it.
+    /// The number of them if it is known; only for display.
     #[must_use]
     pub fn running_count(&self) -> u32 {
         let running = self.running().inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));

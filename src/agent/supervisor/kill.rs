@@ -34,7 +34,7 @@ pub struct Kill {
     began: u64,
     /// What was found below this process: ids, and when each started.
     seen: HashSet<(i32, u64)>,
-    /// Process groups that were told.
+    /// Process groups that have received the signal.
     told: HashSet<i32>,
 }
 

@@ -7,23 +7,23 @@ use super::{
     protocol::{Lines, TaskEnding, TaskReply, line},
 };
 
-/// Somebody connected to the task's socket.
+/// A client of the task's socket.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) socket: UnixStream,
     pub(super) lines: Lines,
     pub(super) waits_past: Option<u64>,
     pub(super) reads: bool,
-    /// What it was told of why the command is held back.
+    /// The last reported reason for which the command is held back.
     held_told: String,
-    /// It wants to know when the input stands differently from what it was told.
+    /// The offset of the input that it knows; it waits for another one.
     pub(super) watches_input: bool,
     pub(super) input_told: Taken,
     /// Input that follows the line before it: its offset, its length, and whether it is the last.
     pub(super) input_due: Option<(u64, usize, bool)>,
 }
 
-/// What a client was told that was told nothing: an offset that no input has.
+/// The offset of a client that has received no report: no input has it.
 const UNTOLD: Taken = Taken { offset: u64::MAX, is_over: false };
 
 impl Client {
@@ -62,7 +62,7 @@ impl Client {
         self.answer(&reply)
     }
 
-    /// Tells who reads why the command is held back, where that is news. False when it is gone.
+    /// Reports a new reason for which the command is held back to a client that reads. Returns false when the client is gone.
     pub(super) fn tell_held(&mut self, reason: &str) -> bool {
         if !self.reads || self.held_told == reason {
             return true;

@@ -29,7 +29,7 @@ const PREPARE_SOON: Duration = Duration::from_millis(2);
 /// How long shims wait for tasks after the last one: an idle machine is not to be burdened with them.
 const EXPECT_MORE: Duration = Duration::from_mins(1);
 
-/// What a shim does, as far as it has told.
+/// The state of a shim, as it last reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShimState {
     /// It makes ready for a task.
@@ -51,7 +51,7 @@ struct Shim {
     standing: ShimState,
 }
 
-/// What a shim has told.
+/// A report of a shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// The one with this process id waits for a task.
@@ -99,7 +99,7 @@ impl Pool {
         idle.saturating_sub(if self.expects_more() { READY } else { 0 })
     }
 
-    /// Whether a task came so lately that another one is likely.
+    /// Whether a task was started recently, so that another task is likely.
     fn expects_more(&self) -> bool {
         self.last_task.is_some_and(|last| last.elapsed() < EXPECT_MORE)
     }

@@ -69,7 +69,7 @@ impl Progress<'_> {
             && self.limit.is_some_and(|limit| now >= limit)
     }
 
-    /// Whether its end can be told.
+    /// Whether its end can be reported.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         if self.report != Report::NotYet || self.has_unwritten || self.is_killing() {
             return false;

@@ -97,7 +97,7 @@ pub enum SupervisorReply {
         /// It has not.
         is_short: bool,
     },
-    /// To the connector: somebody on the machine ordered the agent to end.
+    /// To the connector: a user of the machine ordered the agent to end.
     StopOrdered {
         /// How long running tasks may continue.
         grace_ms: u32,
@@ -153,7 +153,7 @@ pub enum TaskRequest {
         /// That offset.
         past: u64,
     },
-    /// Somebody is reading the spool, and everything before this offset is safe with the master.
+    /// The spool is being read, and the master has everything before this offset on its disk.
     Acknowledge {
         /// That offset.
         offset: u64,
@@ -215,7 +215,7 @@ pub enum TaskReply {
         /// Nothing more is wanted.
         over: bool,
     },
-    /// The disk holds the command back; said to whoever reads, whenever it is not what was said last.
+    /// The disk holds the command back. Sent to clients that read, whenever the reason changes.
     Held {
         /// Why; empty when it does not any more.
         reason: String,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::agent::spool::SEGMENT;
 
-/// Unacknowledged bytes at which the command waits while somebody reads: the network is slower than the command.
+/// Unacknowledged bytes at which the command waits while a client reads: the network is slower than the command.
 const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
 /// The same while nobody reads: the network is away, and the command should continue as long as it can.
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;

@@ -197,7 +197,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells whoever wants the agent to end what is left of it, and ends.
+    /// Reports to the clients that ordered the stop what is left running, and ends.
     fn end(mut self) -> io::Result<Role> {
         let left = u32::try_from(live_tasks(&self.layout)?.len()).unwrap_or(u32::MAX);
         for index in

@@ -155,7 +155,7 @@ impl StagingDirectory {
         }
     }
 
-    /// Whether somebody has removed it.
+    /// Whether the directory was removed by another program.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.layout.root().try_exists(), Ok(false))
     }

@@ -319,7 +319,7 @@ impl<'a> Supervisor<'a> {
                 self.read(stream, buffer);
             }
         }
-        // Last but the exit: a client that is told of new output finds it in the spool.
+        // Before the exit is handled: a client that is notified of new output finds it in the spool.
         for index in readable.into_iter().rev() {
             if !self.hear(index) {
                 self.clients.swap_remove(index);

@@ -39,9 +39,9 @@ pub struct TokenView {
     pub expires_ms: u64,
     /// How many more agents can join with it.
     pub uses_left: u32,
-    /// When it was created; `None` where that was not recorded.
+    /// When it was created; `None` if that was not recorded.
     pub created_ms: Option<u64>,
-    /// The operator who created it; `None` where that was not recorded.
+    /// The operator who created it; `None` if that was not recorded.
     pub created_by: Option<String>,
     /// Its terms.
     pub terms: Terms,

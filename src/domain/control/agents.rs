@@ -47,7 +47,7 @@ pub struct FleetChange {
     pub agents: Vec<AgentView>,
     /// Agents that were deleted.
     pub deleted: Vec<AgentName>,
-    /// All keys that wait for approval, where that has changed.
+    /// All keys that wait for approval, if they have changed.
     pub waiting: Option<Vec<AgentView>>,
 }
 

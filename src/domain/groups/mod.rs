@@ -27,7 +27,7 @@ use super::{
 
 /// Lines of all tasks together that are told apart; beyond its share of them a task is long.
 const LINES_IN_ALL: usize = 4_000_000;
-/// Fewest and most lines of one task that are told apart.
+/// Minimum and maximum number of lines of one task that are compared one by one.
 const LINES_OF_ONE: (usize, usize) = (256, 50_000);
 /// A line without an end is compared in pieces of this many bytes.
 const PIECE: usize = 64 * 1024;
@@ -66,7 +66,7 @@ struct TaskText {
 pub struct Grouping {
     trees: [Tree; 2],
     tasks: Vec<TaskText>,
-    /// Lines of one task in one stream that are told apart.
+    /// Number of lines of one task in one stream that are compared one by one.
     limit: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Groups beside groups that are made anew from the whole text, at every step.
+//! Compares groups at each step with groups that are computed from the whole text.
 
 use proptest::prelude::*;
 

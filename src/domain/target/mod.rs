@@ -31,7 +31,7 @@ pub const MOST_TEXT: usize = 128 * 1024;
 pub const MOST_WEIGHT: u64 = 1_000;
 /// Most names that are spelled out, times what each is compared with.
 const MOST_COMPARISONS: u64 = 2_000_000;
-/// Unknown names that are told, at most: enough to see what was mistyped.
+/// Maximum number of unknown names that are reported: enough to see what was mistyped.
 pub const UNKNOWN_SHOWN: usize = 12;
 
 /// A target expression: names, ranges and patterns of names, labels and states, joined from left to right.
@@ -194,7 +194,7 @@ impl Target {
         })
     }
 
-    /// The agents that are meant, among those there are. Of unknown names [`UNKNOWN_SHOWN`] are told.
+    /// Returns the selected agents of those that exist. Reports [`UNKNOWN_SHOWN`] unknown names at most.
     #[must_use]
     pub fn evaluate(&self, candidates: &[Candidate<'_>]) -> Matched {
         self.evaluate_with(candidates, UNKNOWN_SHOWN)

@@ -27,7 +27,7 @@ pub enum InvalidAttach {
     /// What is to be started.
     #[error(transparent)]
     Task(#[from] InvalidTask),
-    /// It is about one task and wants another one started.
+    /// It names one task, and asks to start another task.
     #[error("a permission to start another task than the one it is about")]
     OtherTask,
     /// What a task printed.

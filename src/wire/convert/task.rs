@@ -1,4 +1,4 @@
-//! What agents are told of a task, and the tasks that they still have.
+//! What agents receive of a task, and the tasks that they still have.
 
 use super::{
     InvalidOptions, InvalidReference,

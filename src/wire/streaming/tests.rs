@@ -1,4 +1,4 @@
-//! Streams arrive as they were sent, however they are cut and whoever serves them, and end only where they end.
+//! Streams arrive as they were sent, however they are split and whichever server sends them, and end only at their end.
 
 use proptest::prelude::*;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -34,7 +34,7 @@ fn output(lengths: &[usize]) -> AttachResponse {
     AttachResponse { kind: Some(Kind::Output(Output { frames })) }
 }
 
-/// A channel to whoever answers each Attach with these.
+/// A channel to a server that answers each Attach with these messages.
 async fn answering(answers: Vec<Answer>) -> Channel {
     let routes = ATTACH.route(Routes::default(), move |_| {
         let answers = answers.clone();
