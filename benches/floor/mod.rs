@@ -344,11 +344,11 @@ impl Fleet {
         };
         let mut address = String::new();
         wait("the master", || {
-            ask(&["master", "status", "-o", "json"])["address"]
-                .as_str()
-                .unwrap_or_default()
-                .clone_into(&mut address);
-            !address.is_empty()
+            let status = ask(&["master", "status", "-o", "json"]);
+            let text = |key: &str| status[key].as_str().unwrap_or_default().to_owned();
+            // Without the fingerprint of its CA the agents would wait for an operator who types their codes.
+            address = format!("{}#{}", text("address"), text("ca_fingerprint"));
+            !text("address").is_empty()
         });
         let words = [&["agent"], agents, &["--master", &address]].concat();
         let agent = daemon(&words)

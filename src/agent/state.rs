@@ -75,7 +75,7 @@ impl Description {
 pub enum ConnectionState {
     /// On the way.
     Connecting,
-    /// Let in; of what it says of itself, this does not count before an operator has accepted it.
+    /// Enrolled and connected. This part of its report has no effect until an operator accepts it.
     Active(Proposal),
     /// An operator has to approve the key with this fingerprint.
     Pending {

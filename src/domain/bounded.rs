@@ -1,6 +1,6 @@
 //! Text from other machines, limited when it arrives: one line, a maximum length, no control characters.
 //!
-//! Whoever holds a [`Line`] needs no further check before the text is stored, sent on or shown. Knows nothing of where
+//! A [`Line`] needs no further check before the text is stored, forwarded or shown. Knows nothing of where
 //! the text came from.
 
 use std::{fmt, ops::Deref};

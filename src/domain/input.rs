@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Word;
 
-/// Bytes of input that may be on their way to a command: whoever sends them keeps what is not taken yet, to send it
-/// again on another connection, and nobody on the road holds more.
+/// Maximum number of bytes of input on the way to a command. The sender keeps them until they are acknowledged, to send
+/// them again on another connection; no process between holds more.
 pub const WINDOW: u64 = 1024 * 1024;
 
 /// Bytes of input in one message.

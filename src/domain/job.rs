@@ -212,7 +212,7 @@ pub struct Job {
 const LISTED_COMMAND: usize = 2_000;
 
 impl Job {
-    /// The job as it stands in a list: with no more of its command than can be shown there.
+    /// Returns the job for a list, with the beginning of its command only.
     #[must_use]
     pub fn listed(mut self) -> Self {
         let (command, left_out) = self.command.shortened(LISTED_COMMAND);

@@ -57,8 +57,8 @@ fn is_among_the_last(number: usize, limit: usize) -> bool {
     number >= limit - RESERVED.min(limit / 2)
 }
 
-/// A connection that a listener took, where it may stay. Else why not is said, and it is waited for a moment: whoever waits
-/// outside is taken when there are descriptors again. From `elsewhere` the last ones are not taken.
+/// Returns an accepted connection if it may stay. Otherwise logs the reason and waits for a moment, so that the listener
+/// accepts again when descriptors are free. The last descriptors are not used for connections from `elsewhere`.
 pub async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) -> Option<(S, A)> {
     match accepted {
         Ok((stream, address)) if !(elsewhere && is_scarce(&stream)) => return Some((stream, address)),

@@ -17,7 +17,7 @@ fn tell(state: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(state);
 }
 
-/// Says that the daemon serves, and how it stands, in words that `systemctl status` shows.
+/// Reports that the daemon is ready, with a status text for `systemctl status`.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }

@@ -27,7 +27,7 @@ pub enum Principal {
     Agent(AgentName),
     /// An unauthenticated peer, by its address.
     Source(IpAddr),
-    /// A user of this machine who is nobody here.
+    /// A user of this machine who is not an operator.
     User(u32),
     /// The master of an agent, which may do all that it wants there.
     Master,
@@ -360,7 +360,7 @@ impl Budget {
         if is_in_time { Ok(()) } else { Err(self.exceeded(Limit::Frames)) }
     }
 
-    /// Room for bytes that will wait for the principal. Waits until there is: whoever does not read, waits.
+    /// Room for bytes that will wait for the principal. Waits until there is room, so that a client that does not read has to wait.
     pub async fn buffer(&self, bytes: usize) -> Permit {
         if self.is_unlimited() {
             return Permit { permit: None };

@@ -26,6 +26,14 @@ const REPLACED: &[(&str, &str)] = &[
     ("goes on", "continues"),
     ("go on", "continue"),
     ("lasting", "long running"),
+    ("whoever", "the caller, the client, or the process that"),
+    ("lets in", "enrolls"),
+    ("mend", "fix"),
+    ("mended", "fixed"),
+    ("nobody here", "unauthenticated, or not an operator"),
+    ("how it stands", "its state"),
+    ("as it stands", "as it is"),
+    ("so long as", "as long as"),
 ];
 
 /// Files in which a replaced phrase is allowed, each with the reason.

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_output_is_told_once_that_there_is_more_or_no_more() {
+    fn a_client_that_waits_for_output_is_notified_once_of_more_or_of_the_end() {
         let (mut client, mut end) = client();
         assert!(client.answer_wait(None, 7));
         assert_eq!(told(&mut end), b"", "it did not ask");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_reads_is_told_what_holds_the_command_back_and_that_nothing_does() {
+    fn a_client_that_reads_is_notified_of_what_holds_the_command_back_and_of_its_end() {
         let (mut client, mut end) = client();
         assert!(client.tell_held("the disk is full"));
         assert_eq!(told(&mut end), b"", "it does not read");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_watches_the_input_is_told_once_a_question_how_it_stands() {
+    fn a_client_that_watches_the_input_gets_one_answer_to_each_question() {
         let (mut client, mut end) = client();
         let taken = |offset| Taken { offset, is_over: false };
         let answer = |offset| line(&TaskReply::InputTaken { offset, over: false });

@@ -145,8 +145,8 @@ pub enum ShimReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRequest {
-    /// Run this task, unless its directory exists. Whoever says so is answered as if it had also said that it reads, and
-    /// waits for what is past offset 0.
+    /// Run this task, unless its directory exists. The sender is answered as if it had also requested to read, and waits for
+    /// output after offset 0.
     Start(Box<StartTask>),
     /// Answer once the spool has grown past this offset, or the task has ended.
     Wait {

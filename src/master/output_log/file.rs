@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_made_anew_is_none_of_whoever_has_the_old_one() {
+    fn a_file_that_is_created_again_does_not_change_the_open_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let old = LogFile::create(&Disk::default(), &path, 0, None).unwrap();

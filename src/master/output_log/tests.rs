@@ -192,7 +192,7 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
+async fn frames_that_are_queued_during_a_write_are_written_too() {
     let (_dir, logs, job) = logs();
     let log = logs.open(job).await.unwrap();
     for n in 0..1_000 {

@@ -187,8 +187,8 @@ impl Disk {
         }
     }
 
-    /// Writes a small file so that whoever reads it, now or after a crash of the program, sees the old contents or the new
-    /// ones. With `durable` that holds for a crash of the machine too, and what is there when this returns stays.
+    /// Writes a small file so that every reader, now or after a crash of the program, sees the old or the new contents. With
+    /// `durable` that holds for a crash of the machine too, and the new contents stay once this returns.
     ///
     /// # Errors
     /// When the disk does not take it.

@@ -54,7 +54,7 @@ fn a_supervisor_works_for_its_own_version_and_makes_way_for_another() {
 }
 
 #[test]
-fn whoever_orders_the_agents_end_is_answered_and_the_connector_sees_to_it() {
+fn a_client_that_stops_the_agent_is_answered_and_the_connector_stops_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut supervisor = supervisor(&Layout::new(dir.path()));
     let (half, _) = connect(&mut supervisor, &connector(SOFTWARE_VERSION));

@@ -86,7 +86,7 @@ impl Core {
                 StoredTaskState::Deleted => self.recall(&name, session, known.id, Duration::ZERO, true),
                 // Its outcome is decided, and not on the disk yet: then the agent is asked again.
                 StoredTaskState::Open => self.recall(&name, session, known.id, RECALL_DELAY, false),
-                // Whoever looked it up has said so.
+                // The actor has recorded these.
                 StoredTaskState::Foreign | StoredTaskState::Unproved => {}
                 StoredTaskState::Nothing { number } => self.recover(&name, known, number, now),
             }

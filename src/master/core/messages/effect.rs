@@ -20,7 +20,7 @@ use crate::{
 /// What happens when the disk refuses a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteDurability {
-    /// The write fails, and whoever asked for the change is notified.
+    /// The write fails, and the caller is refused.
     FailOnError,
     /// The change has already happened: the write is retried until it succeeds.
     RetryUntilWritten,
@@ -38,96 +38,96 @@ impl WriteDurability {
     }
 }
 
-/// What goes out.
+/// An effect of the core, for the actor to perform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Write this in one transaction, after all that was to be written before; answer with `Persisted`, `PersistFailed` or
     /// `PersistConflict`, and with `PersistDelayed` once where what is kept cannot be written at once.
     Persist(WriteId, Vec<Write>, WriteDurability),
-    /// Answer somebody.
+    /// Answer a caller.
     Reply(Ticket, Box<Reply>),
     /// Attach a task on an agent's link.
     Attach(Box<AttachOrder>),
-    /// The task's outcome is on the disk: its agent may forget it.
+    /// Notify the agent that the task's outcome is on the disk, so that it can forget the task.
     OutcomeStored(TaskId),
     /// Stop a task.
     Signal {
-        /// On which connection.
+        /// The session of the agent.
         session: SessionId,
         /// The id of the task.
         id: TaskId,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// TERM to KILL.
+        /// The time between TERM and KILL, in milliseconds.
         grace_ms: u32,
     },
-    /// A task is not to be started any more: an Attach of it that was not opened yet gives no permission.
+    /// Withdraw the permission to start a task from each Attach that has not been opened yet.
     WithdrawStart(TaskId),
-    /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
+    /// Look up tasks in the store that an agent has and that are not live; answer with `LookedUp`.
     LookUp(SessionId, AgentName, Vec<KnownTask>),
-    /// Ask an agent for a sign of life.
+    /// Ask an agent for an answer.
     Ping(SessionId),
-    /// Let all agents remember this revision of the store: somebody's rights ended with it.
+    /// Have all agents remember this revision of the store: it ended the rights of an operator or agent.
     Remember(Revision),
-    /// End an agent.
+    /// Stop an agent.
     StopAgent {
-        /// On which connection.
+        /// The session of the agent.
         session: SessionId,
-        /// How long its tasks may continue.
+        /// How long its tasks may continue, in milliseconds.
         grace_ms: u32,
     },
-    /// The direct address of the agent on this connection is accepted: try it.
+    /// Dial the direct address of the agent in this session, which was accepted.
     DialDirect(SessionId),
-    /// Close a connection.
+    /// Close a session.
     CloseSession(SessionId),
-    /// Tell followers that a task is like this now.
+    /// Notify followers of the new state of a task.
     Publish(JobId, Box<Task>),
-    /// Tell followers how a job's gate is now.
+    /// Notify followers of the new state of a job's gate.
     PublishGate(JobId, Gate),
-    /// Compare what a task printed with what others did; answer with `Compared`.
+    /// Compare a task's output with accepted outputs; answer with `Compared`.
     Compare {
         /// The id of the task.
         id: TaskId,
-        /// How it ended.
+        /// Its outcome.
         outcome: Outcome,
-        /// With which, and how they ended.
+        /// The tasks with accepted outputs, and their outcomes.
         accepted: Vec<(u32, Outcome)>,
     },
-    /// Tell followers that a job has ended; nothing more is appended to its log.
+    /// Notify followers that a job has ended. Nothing more is appended to its log.
     JobEnded(JobId, u64),
-    /// Somebody's rights are others now: open connections ask again who they are.
+    /// Have open connections ask again for their rights, because rights of operators have changed.
     OperatorsChanged,
-    /// A job's outcomes are all on the disk: nothing of it is needed in memory.
+    /// Free the memory of a job: all of its outcomes are on the disk.
     JobStored(JobId),
 }
 
-/// How to attach a task.
+/// An order to attach a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttachOrder {
-    /// Which task.
+    /// The task.
     pub id: TaskId,
     /// The key of the agent that it is for.
     pub fingerprint: Fingerprint,
-    /// On which connection.
+    /// The session of the agent.
     pub session: SessionId,
-    /// Counts up.
+    /// The number of the Attach, higher than that of every earlier one of the task.
     pub attempt: u64,
-    /// What to start, and until when on the core's clock; `None` when nothing may be started.
+    /// The task to start, and its deadline on the core's clock; `None` if it must not be started.
     pub start: Option<(TaskSpec, Duration)>,
-    /// The life for which that holds.
+    /// The incarnation that may start it.
     pub incarnation: Incarnation,
-    /// The store's revision, which holds this task.
+    /// The revision of the store that contains this task.
     pub revision: Revision,
-    /// How long to wait first, after attempts that came to nothing.
+    /// How long to wait first, after failed attempts.
     pub delay: Duration,
-    /// Most bytes of its output that are kept.
+    /// Maximum number of bytes of its output that are kept.
     pub output_cap: u64,
-    /// What happens to more.
+    /// What happens to output over the cap.
     pub overflow: Overflow,
-    /// The task has ended, and is attached for what its agent still has of it.
+    /// Whether the task has ended, and only its late facts and its remaining output are requested.
     pub is_recall: bool,
-    /// Nothing of its output is wanted.
+    /// Whether its output is discarded.
     pub discard: bool,
-    /// An operator feeds its command.
+    /// Whether an operator sends the standard input of its command.
     pub is_fed: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The moment of a step: monotonic for every judgement, Unix time for what people read.
+/// The moment of a step: monotonic time for decisions, Unix time for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Since the master's start, on its monotonic clock.

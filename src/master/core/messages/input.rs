@@ -31,44 +31,44 @@ use crate::domain::{
     terms::Terms,
 };
 
-/// What comes in.
+/// An input of the core: a question, a report of an agent or of the store, or the time.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// Time passes.
     Tick,
-    /// Somebody wants to be let in.
+    /// A peer asks to be enrolled.
     Enroll(EnrollAsked, ReplyTo<EnrollAnswer>),
-    /// An operator lets a waiting key in.
+    /// An operator approves a pending key.
     Approve {
-        /// Under which name.
+        /// The name of the agent.
         name: AgentName,
-        /// Which of the keys under that name.
+        /// Identifies one of the keys that are pending under the name.
         mark: KeyMark,
-        /// What the operator was shown of those keys; what the meant one proposes there counts from now on.
+        /// The pending keys as the operator was shown them. The proposal of the approved key is accepted with it.
         shown: Vec<(Fingerprint, Proposal)>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<Approved, Denied>>,
     },
-    /// An operator forgets waiting keys.
+    /// An operator rejects pending keys.
     Reject {
-        /// Under which name; `None` for all keys that wait.
+        /// The name of the agent; `None` for all pending keys.
         name: Option<AgentName>,
-        /// The first digits of one, or nothing for all.
+        /// The first digits of a fingerprint; empty for all keys of the name.
         digits: String,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<u32, Denied>>,
     },
-    /// An operator forgets an agent.
+    /// An operator deletes an agent.
     Delete {
         /// The name of the agent.
         name: AgentName,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<u32, Denied>>,
     },
     /// An operator changes labels.
@@ -77,235 +77,234 @@ pub enum Input {
         choice: Box<Choice>,
         /// The changes, in order.
         changes: Vec<LabelChange>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<LabelledAgents, Denied>>,
     },
-    /// An operator accepts what agents propose.
+    /// An operator accepts the proposals of agents.
     Accept {
         /// The agents that are chosen.
         choice: Box<Choice>,
-        /// What the operator was shown; whatever they propose where nothing was.
+        /// The proposals as the operator was shown them; empty to accept them as they are.
         shown: BTreeMap<AgentName, Proposal>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<AcceptedProposals, Denied>>,
     },
-    /// An operator ends an agent.
+    /// An operator stops an agent.
     Stop {
         /// The name of the agent.
         name: AgentName,
-        /// How long its tasks may continue.
+        /// How long its tasks may continue, in milliseconds.
         grace_ms: u32,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<u32, Denied>>,
     },
-    /// An operator lets agents take no new tasks, or take them again.
+    /// An operator drains agents, or resumes them.
     Drain {
         /// The agents that are chosen.
         choice: Box<Choice>,
-        /// Why, in words; `None` lets them take tasks again.
+        /// The reason for a drain; `None` resumes the agents.
         reason: Option<String>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<Drained, Denied>>,
     },
-    /// An operator makes another one known, or gives it another login.
+    /// An operator adds another operator, or gives one a new login.
     Invite {
         /// The operator and the terms of the login.
         invitation: Box<Invitation>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<InvitedOperator, Denied>>,
     },
-    /// An operator revokes another one.
+    /// An operator revokes another operator.
     Revoke {
         /// The name of the operator.
         name: OperatorName,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<u32, Denied>>,
     },
-    /// Somebody wants to see the operators.
+    /// Lists the operators.
     ListOperators(ReplyTo<Vec<StoredOperator>>),
-    /// A key wants to be an operator's.
+    /// A client logs in as an operator.
     LogIn {
         /// The hash of the login's secret.
         hash: String,
-        /// The key.
+        /// The client's key.
         key: Fingerprint,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<OperatorIdentity, Denied>>,
     },
-    /// A connection says who it is.
+    /// Asks which operator a connection belongs to.
     Identify(ConnectionIdentity, ReplyTo<Option<Principal>>),
-    /// Whether an agent of this name has this key: answered with a count.
+    /// Asks whether an agent of this name has this key.
     IsEnrolled(AgentName, Fingerprint, ReplyTo<bool>),
-    /// Somebody wanted, or told, what is not its to want or to tell.
+    /// A call was refused, or a report ignored. Each kind is recorded once, and then counted.
     Refused {
         /// The caller, as the audit log names it.
         who: String,
-        /// What, in a word or a few: each kind is recorded at once, and then counted.
+        /// The kind, in a few words.
         what: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// An operator makes a token.
+    /// An operator creates a join token.
     CreateToken {
         /// The hash of its secret.
         hash: String,
-        /// How long it holds.
+        /// How long it is valid, in milliseconds.
         ttl_ms: u64,
-        /// For how many agents.
+        /// The number of agents that can join with it.
         uses: u32,
-        /// Who may join with it, and what counts of those who do.
+        /// Its terms.
         terms: Box<Terms>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<NewToken, Denied>>,
     },
-    /// Somebody wants to see the tokens.
+    /// Lists the valid tokens.
     ListTokens(ReplyTo<Vec<StoredToken>>),
-    /// An operator takes a token back.
+    /// An operator revokes a token.
     RevokeToken {
-        /// Which, as [`StoredToken::id`](crate::master::core::stored::StoredToken::id) says it.
+        /// Its id, as in [`StoredToken::id`](crate::master::core::stored::StoredToken::id) says it.
         id: String,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<u32, Denied>>,
     },
-    /// Resolves a selection for a caller.
+    /// Asks for the registry at this moment, to evaluate a selection.
     Snapshot(ReplyTo<Snapshot>),
-    /// Somebody wants to see these agents.
+    /// Asks for these agents, as they are shown.
     ShowAgents(Vec<AgentName>, ReplyTo<Vec<AgentView>>),
-    /// Somebody wants to see the keys that wait.
+    /// Asks for the pending keys, as they are shown.
     ShowWaiting(ReplyTo<Vec<AgentView>>),
-    /// Somebody watches the registry.
+    /// Asks for changes of the registry.
     WatchFleet {
-        /// The revision that it has seen; 0 for none.
+        /// The last revision that the caller has seen; 0 for none.
         seen: u64,
-        /// The revision up to which it has seen the numbers of machines.
+        /// The last revision whose metrics of machines the caller has seen.
         numbers_seen: u64,
-        /// The last name of the part that it was told before; `None` for the first part.
+        /// The last name of the previous part; `None` for the first part.
         behind: Option<AgentName>,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Box<FleetUpdate>>,
     },
-    /// Somebody watches the jobs.
+    /// Asks for changes of the jobs.
     WatchJobs {
-        /// The revision that it has seen; 0 for none.
+        /// The last revision that the caller has seen; 0 for none.
         seen: u64,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<JobsUpdate>,
     },
-    /// Somebody wants to know how the master is.
+    /// Asks for the master's state.
     Status(ReplyTo<Box<StatusView>>),
-    /// An agent is connected and has said hello.
+    /// An agent has opened a session.
     SessionOpened(Box<Newcomer>, ReplyTo<Result<SessionAccepted, SessionDenied>>),
-    /// Something came over a session.
+    /// A message arrived in a session.
     Heard(SessionId),
-    /// An agent told facts.
+    /// An agent reported facts of its machine.
     FactsTold(SessionId, Facts),
-    /// An agent told which tasks it still has.
+    /// An agent reported the tasks that it still has.
     InventoryTold(SessionId, Vec<KnownTask>),
-    /// What the store knows of tasks that an agent has and that are not live.
+    /// The state in the store of tasks that an agent has and that are not live.
     LookedUp(SessionId, Vec<(KnownTask, StoredTaskState)>),
-    /// Another link is used, or the same one for another reason.
+    /// An agent uses another link, or the same link for another reason.
     LinkChanged {
         /// The session of the agent.
         session: SessionId,
         /// The link that is used.
         link: LinkKind,
-        /// Why, in words.
+        /// The reason, for people.
         reason: String,
     },
     /// An agent's connection has ended.
     SessionClosed(SessionId),
-    /// Somebody wants to start a job.
+    /// A client starts a job.
     StartJob(Box<JobAsked>, ReplyTo<JobStart>),
-    /// Somebody wants to cancel tasks; all of the job when none are named.
+    /// A client cancels tasks of a job; all of them if none are named.
     Cancel {
-        /// Which job.
+        /// The job.
         job: JobReference,
-        /// Which tasks.
+        /// The indices of the tasks.
         tasks: BTreeSet<u32>,
-        /// Time between TERM and KILL, where it is not to be the job's own.
+        /// The time between TERM and KILL, in milliseconds; `None` for the job's own.
         grace_ms: Option<u32>,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<Cancelled, JobDenied>>,
     },
     /// An operator lets a job that waits at a gate continue.
     Promote {
-        /// The job that is meant.
+        /// The job.
         job: JobReference,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<Promoted, JobDenied>>,
     },
-    /// An operator wants nothing more of a job to be started.
+    /// An operator stops a job: no more of its tasks start.
     StopJob {
-        /// The job that is meant.
+        /// The job.
         job: JobReference,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<StoppedJob, JobDenied>>,
     },
-    /// A task's output was compared with those that are accepted.
+    /// A task's output was compared with the accepted outputs.
     Compared {
         /// The id of the task.
         id: TaskId,
-        /// Whether one of them is the same.
+        /// Whether it equals one of them.
         agrees: bool,
     },
-    /// A job that is over is to be deleted.
+    /// Deletes a job that is over.
     DeleteJob {
-        /// The job that is meant.
+        /// The job.
         job: JobId,
-        /// Why, for whoever asks for it later.
+        /// The reason, which later requests for the job get.
         reason: String,
-        /// The operator who asks for it, as the audit log names them.
+        /// The operator, as the audit log has it.
         by: String,
-        /// The caller that waits for the answer.
+        /// The caller.
         reply: ReplyTo<Result<(), Denied>>,
     },
-    /// The volume has little room left, in words, or enough.
+    /// Why the volume has no space for the output of new jobs; `None` if it has.
     Room(Option<String>),
-    /// Ages of jobs were judged by this time.
+    /// Retention compared the ages of jobs with this time.
     JudgedAt(u64, ReplyTo<Result<(), Denied>>),
-    /// Somebody wants to look at a job.
+    /// Asks for a live job.
     FindJob(JobReference, ReplyTo<Option<Box<Job>>>),
-    /// Asks for a live job and what came with it, to run the same again.
+    /// Asks for a live job with its options, to start a copy of it.
     FindJobToRepeat(JobReference, ReplyTo<Option<Box<RepeatableJob>>>),
-    /// Asks for the jobs that have ended and are not on the disk as such yet; which of them have a task on an agent, where
-    /// one is named, and one that ended in a way, where that is.
+    /// Asks for the jobs that have ended and that the store may not have as ended yet, and which of them fit a filter.
     ListEnded {
-        /// The agent.
+        /// The agent of which the job must have a task; `None` for any.
         agent: Option<AgentName>,
         /// `ok`, `failed`, `running`, or the word of an outcome; empty for any.
         outcome: String,
-        /// Who is answered.
+        /// The caller.
         reply: ReplyTo<Vec<EndedJob>>,
     },
-    /// An agent has a task.
+    /// An agent has started a task.
     TaskStarted {
         /// The id of the task.
         id: TaskId,
-        /// In which Attach.
+        /// The number of the Attach.
         attempt: u64,
-        /// Since when, in milliseconds.
+        /// How long it has been running, in milliseconds.
         elapsed_ms: u64,
     },
     /// A task has ended.
@@ -314,48 +313,48 @@ pub enum Input {
         id: TaskId,
         /// The outcome of the task.
         outcome: Outcome,
-        /// What it printed in all.
+        /// The number of bytes that it printed.
         end_offset: u64,
-        /// How long it ran.
+        /// How long it ran, in nanoseconds.
         duration_ns: u64,
     },
     /// An agent does not know a task and did not start it.
     TaskUnknown {
         /// The id of the task.
         id: TaskId,
-        /// In which Attach.
+        /// The number of the Attach.
         attempt: u64,
-        /// The agent's life now.
+        /// The agent's incarnation.
         incarnation: Incarnation,
     },
-    /// An Attach has ended without the task being handed over.
+    /// An Attach has ended before the task was handed over.
     AttachLost {
-        /// Which task.
+        /// The task.
         id: TaskId,
-        /// Over which connection.
+        /// The session of the agent.
         session: SessionId,
-        /// Which Attach.
+        /// The number of the Attach.
         attempt: u64,
-        /// The attempt that took its place.
+        /// The attempt that replaced it.
         superseded_by: Option<u64>,
     },
     /// An agent has answered an order to stop a task.
     SignalAnswered {
-        /// Which task.
+        /// The task.
         id: TaskId,
-        /// Whether the agent knows it: it was started there, and is being stopped or has ended.
+        /// Whether the agent knows it: then it was started there, and is being stopped or has ended.
         known: bool,
-        /// The incarnation that answers. It never starts a task that it does not know.
+        /// The incarnation of the agent that answers. It never starts a task that it does not know.
         incarnation: Incarnation,
     },
-    /// What the master or the agent holds a task back for, or what becomes of its output; nothing when all is well.
+    /// Why the master or the agent holds a task back, or a note on its output; empty if there is nothing to show.
     TaskWaits(TaskId, HeldBy, Reason),
-    /// A write is on the disk; the store has this revision now.
+    /// A write is on the disk, and the store has this revision.
     Persisted(WriteId, u64),
-    /// A write is not on the disk yet; it is tried again until it is.
+    /// A write is not on the disk yet, for this reason. It is retried until it is.
     PersistDelayed(WriteId, String),
-    /// A write is not on the disk, and will not be.
+    /// A write has failed, for this reason.
     PersistFailed(WriteId, String),
-    /// A write is not on the disk, because the same is there already.
+    /// A write has failed because the store has the same row already.
     PersistConflict(WriteId),
 }

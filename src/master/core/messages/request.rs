@@ -17,43 +17,43 @@ use crate::domain::{
     seal::Seal,
 };
 
-/// What an agent said first, and where it came from.
+/// The first message of a session, and where it came from.
 #[derive(Clone, Debug)]
 pub struct Newcomer {
-    /// Its connection.
+    /// The session.
     pub session: SessionId,
     /// The name in its certificate.
     pub name: AgentName,
-    /// Its certificate's key.
+    /// The fingerprint of its certificate's key.
     pub fingerprint: Fingerprint,
-    /// Its life.
+    /// Its incarnation.
     pub incarnation: Incarnation,
-    /// Its labels.
+    /// The labels that it reports.
     pub labels: Labels,
     /// Its software version.
     pub version: Word,
-    /// Its address as the master sees it.
+    /// Its address, as the master sees it.
     pub address: String,
-    /// Which link it wants.
+    /// The link that it wants.
     pub link: LinkPreference,
-    /// Where a direct link would go, or nothing.
+    /// The address for a direct link, if it reports one.
     pub direct_address: Option<DirectAddress>,
-    /// The highest revision of the store that it has seen, and proved; zeros for none.
+    /// The highest revision of the store that it has seen and proves; zeros for none.
     pub seen: Revision,
-    /// What it says that it has seen, without a proof.
+    /// The highest revision that it claims to have seen, without a proof.
     pub unproved: Option<Revision>,
-    /// How it came to believe in the CA.
+    /// How it came to trust the CA.
     pub trust: Word,
 }
 
-/// A request to be let in.
+/// A request for enrollment.
 #[derive(Clone, Debug)]
 pub struct EnrollAsked {
-    /// The wanted name.
+    /// The requested name.
     pub name: AgentName,
     /// The key.
     pub fingerprint: Fingerprint,
-    /// Where it came from; `None` over the master's own socket.
+    /// The address of the peer; `None` over the master's own socket.
     pub from: Option<IpAddr>,
     /// True for the master's own user, or root, on the master's own socket.
     pub trusted_locally: bool,
@@ -61,31 +61,31 @@ pub struct EnrollAsked {
     pub token: Option<String>,
     /// The caller's software version.
     pub version: Word,
-    /// Its proof by a one-time code that an operator is to type.
+    /// Its proof of the one-time code that an operator has to type.
     pub proof: Option<Seal>,
-    /// What it says of itself.
+    /// What it proposes.
     pub proposal: Proposal,
 }
 
-/// A wish to start a job.
+/// A request to start a job.
 #[derive(Clone, Debug)]
 pub struct JobAsked {
-    /// The client's id for it.
+    /// The job's id, which the client chose.
     pub id: JobId,
-    /// Who wants it.
+    /// The operator.
     pub operator: String,
-    /// The agents that it is for.
+    /// The selected agents.
     pub choice: Choice,
-    /// What to run.
+    /// The command.
     pub command: Command,
-    /// The rest.
+    /// The options.
     pub options: JobOptions,
-    /// What a person was shown: names and fingerprints; empty when nobody was shown anything.
+    /// The agents as a person was shown them, with their fingerprints; empty if none were shown.
     pub shown: Vec<(AgentName, Fingerprint)>,
 }
 
 impl JobAsked {
-    /// Whether a job is the one that is asked for: the same operator's, with the same command and target.
+    /// Reports whether a job is the requested one: of the same operator, with the same command and target.
     #[must_use]
     pub fn is_for(&self, job: &Job) -> bool {
         job.id == self.id
@@ -94,14 +94,14 @@ impl JobAsked {
             && job.target == self.choice.target
     }
 
-    /// What to say where another job has its id.
+    /// Returns the refusal for the case that another job has the id.
     #[must_use]
     pub fn foreign_id(&self) -> String {
         format!("another job has the id {} already: make a new one", self.id)
     }
 }
 
-/// Who a connection says it is, as certificate or socket prove it.
+/// The identity of a connection, as its certificate or its socket proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionIdentity {
     /// The operator of this name with this key.

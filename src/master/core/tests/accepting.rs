@@ -297,7 +297,7 @@ fn watchers_receive_new_pending_keys_at_once_and_changed_proposals_at_intervals(
         assert_eq!(
             news(&mut world, seen),
             (seen, None),
-            "whoever changes its words often wakes nobody often"
+            "a key that changes its proposal often does not wake watchers often"
         );
     }
     world.pass(5);

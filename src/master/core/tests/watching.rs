@@ -150,7 +150,10 @@ fn updates_contain_the_counts_of_jobs_and_the_last_jobs_of_agents() {
     world.ask(|reply| Input::DeleteJob { job, reason, by, reply }).unwrap();
     let deleted = jobs(&mut world, ended.revision);
     assert_eq!((deleted.jobs.len(), deleted.deleted), (0, vec![id.job]));
-    assert!(jobs(&mut world, begun.revision).jobs.is_empty(), "whoever missed its end hears that it is gone");
+    assert!(
+        jobs(&mut world, begun.revision).jobs.is_empty(),
+        "a watcher that missed the end is notified of the deletion"
+    );
     let news = fleet(&mut world, seen, u64::MAX);
     let last = news.agents[0].last_job.clone().unwrap();
     assert_eq!((last.number, last.operator.as_str()), (1, "ana"));

@@ -95,7 +95,7 @@ async fn next_or_end(heard: &mut Answers<JobDigest>) -> Option<JobDigest> {
 }
 
 #[tokio::test]
-async fn whoever_watches_a_job_alike_shares_one_computation_and_hears_all_of_it() {
+async fn watchers_with_the_same_view_share_one_computation_and_receive_all_of_it() {
     let world = World::new();
     world.print(0, "one\n").await;
     let mut first = world.watch(Masks::default(), true);
@@ -137,7 +137,7 @@ async fn nothing_is_worked_out_when_nobody_watches_any_more() {
 }
 
 #[tokio::test]
-async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
+async fn a_watcher_that_joins_while_the_computation_ends_is_asked_to_reconnect() {
     let world = World::new();
     let mut first = world.watch(Masks::default(), true);
     next(&mut first).await;
