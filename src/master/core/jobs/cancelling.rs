@@ -77,8 +77,8 @@ impl Core {
             return self.end_task(id, ending.into(), now);
         }
         self.jobs.change(id, |row| {
-            if !matches!(row.progress, Progress::Withheld(_)) {
-                row.progress = Progress::Withheld(ending);
+            if !matches!(row.progress, Progress::Withheld { .. }) {
+                row.progress = Progress::Withheld { ending, in_open_batch: row.is_in_open_batch() };
             }
         });
     }
@@ -87,7 +87,7 @@ impl Core {
     pub(super) fn end_withheld(&mut self, now: Now) {
         let due = |job: &LiveJob| -> Vec<(TaskId, Ending)> {
             let withheld = job.rows().iter().filter_map(|row| match &row.progress {
-                Progress::Withheld(ending) if now.monotonic >= row.unsure_until => {
+                Progress::Withheld { ending, .. } if now.monotonic >= row.unsure_until => {
                     Some((TaskId { job: job.job.id, index: row.task.index }, ending.clone()))
                 }
                 _ => None,

@@ -125,16 +125,25 @@ impl Core {
     fn open_batch(&mut self, id: JobId, now: Now) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (batch, within) = (job.gate.open_batch, job.options.start_within_ms);
-        for index in job.indices_of(|row| row.task.batch == batch && row.progress == Progress::Scheduled) {
+        let is_opened = |row: &TaskRow| row.task.batch == batch && row.is_open() && !row.is_in_open_batch();
+        for index in job.indices_of(is_opened) {
             let task = TaskId { job: id, index };
             let Some(agent) = self.jobs.row(task).map(|row| row.task.agent.clone()) else { continue };
             let deadline = self.deadline(&agent, within, now);
             let is_connected = self.agents.get(&agent).is_some_and(|row| row.session.is_some());
             let text = self.offline_text(&agent, now);
-            self.jobs.change(task, |row| {
-                row.progress = Progress::Eligible { queued_at: None };
+            let is_withheld = self.jobs.change(task, |row| {
                 row.set_deadline(deadline, now);
+                if let Progress::Withheld { in_open_batch, .. } = &mut row.progress {
+                    *in_open_batch = true;
+                    return true;
+                }
+                row.progress = Progress::Eligible { queued_at: None };
+                false
             });
+            if is_withheld == Some(true) {
+                continue;
+            }
             if is_connected {
                 let Some(job) = self.jobs.get_mut(&id) else { return };
                 job.enqueue(index, now);

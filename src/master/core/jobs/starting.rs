@@ -267,7 +267,8 @@ impl Core {
             Phase::Resumed | Phase::Begun => Vec::new(),
         };
         self.last_begun = self.last_begun.max(job.job.number);
-        for index in job.indices_of(|row| !row.is_open()) {
+        // A task that has ended meanwhile, because its agent was deleted, waits for its own write.
+        for index in job.indices_of(|row| matches!(row.progress, Progress::Ended { .. })) {
             job.change(index, |row| row.progress = Progress::Ended { stored: true });
         }
         let is_ready =

@@ -47,7 +47,12 @@ pub(super) enum Progress {
         attached: Option<SessionId>,
     },
     /// It is not to be started any more, and ends so when no permission of an earlier master can arrive any more.
-    Withheld(Ending),
+    Withheld {
+        /// How it ends.
+        ending: Ending,
+        /// Whether its batch is open.
+        in_open_batch: bool,
+    },
     /// The master decided on its outcome, which is being written. Nobody is notified before it is on the disk: a master that
     /// dies in between may decide on another one.
     Settling(Outcome),
@@ -116,7 +121,7 @@ impl Tally {
         let (is_open, progress) = (row.is_open(), &row.progress);
         Self {
             open: usize::from(is_open),
-            eligible: usize::from(is_open && *progress != Progress::Scheduled),
+            eligible: usize::from(is_open && row.is_in_open_batch()),
             admitted: usize::from(row.is_admitted()),
             unstarted: usize::from(is_open && row.task.state != TaskState::Running),
             failed: usize::from(row.has_failed()),
@@ -170,6 +175,11 @@ impl TaskRow {
     /// Whether it has no outcome, as far as the master has decided.
     pub(super) fn is_open(&self) -> bool {
         self.outcome().is_none()
+    }
+
+    /// Whether its batch is open.
+    pub(super) fn is_in_open_batch(&self) -> bool {
+        !matches!(self.progress, Progress::Scheduled | Progress::Withheld { in_open_batch: false, .. })
     }
 
     /// Whether it counts for the fan-out.

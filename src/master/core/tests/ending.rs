@@ -100,3 +100,34 @@ fn an_ended_job_is_listed_as_ended_before_it_is_stored() {
     let RepeatableJob { job, options } = *found.unwrap();
     assert!(job.tasks.iter().all(|task| task.state.outcome().is_some()) && options.environment.is_empty());
 }
+
+#[test]
+fn a_task_whose_agent_is_deleted_before_its_job_is_on_the_disk_ends_and_so_does_the_job() {
+    for names in ["web-1", "web-[1-2]"] {
+        let mut world = World::two_agents();
+        let asked = JobAsked {
+            id: JobId::from_parts(1, 1),
+            operator: "ana".into(),
+            choice: world.choose(names, false),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            options: JobOptions::default(),
+            shown: Vec::new(),
+        };
+        let now = world.now();
+        let name = "web-1".parse().unwrap();
+        let mut effects = world.core.step(Input::StartJob(Box::new(asked), caller(900)), now);
+        let delete = Input::Delete { name, by: "ana".into(), reply: caller(901) };
+        effects.extend(world.core.step(delete, now));
+        for (at, effect) in effects.iter().enumerate() {
+            if let Effect::Persist(write, ..) = effect {
+                world.put(Input::Persisted(*write, at as u64 + 100));
+            }
+        }
+        for order in world.attaches() {
+            world.end(&order, 0);
+        }
+        assert_eq!(world.state(task(1, 0)).word(), "undeliverable", "{names}");
+        let is_over = |effect: &Effect| matches!(effect, Effect::JobEnded(..));
+        assert!(world.out.iter().any(is_over) && world.core.jobs.is_empty(), "{names}");
+    }
+}

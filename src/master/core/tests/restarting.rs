@@ -84,3 +84,22 @@ fn a_requested_deadline_includes_the_time_without_a_master() {
     assert!(is_started(&offline(None), 80), "agents get time to come back to a master");
     assert!(!is_started(&offline(None), 12 * 3_600), "but no more than a minute");
 }
+
+#[test]
+fn a_withheld_task_of_a_later_batch_does_not_keep_the_open_batch_from_ending() {
+    let mut world = World::fleet(2);
+    let first = world.planned(Plan { batch: Some("1".parse().unwrap()), ..Plan::default() });
+    assert_eq!(first.len(), 1);
+    let mut world = world.restarted();
+    // Within the time in which an earlier master's permissions may arrive.
+    world.now = Duration::from_secs(1);
+    world.put(Input::Tick);
+    world.put(Input::Delete { name: "web-2".parse().unwrap(), by: "ana".into(), reply: caller(900) });
+    world.connect(1, "web-1", "boot");
+    let order = world.attaches().pop().unwrap();
+    world.end(&order, 0);
+    let is_next = |effect: &Effect| matches!(effect, Effect::PublishGate(_, gate) if gate.open_batch == 1);
+    assert!(world.out.iter().any(is_next), "{:?}", world.out);
+    world.pass(10);
+    assert!(world.core.jobs.is_empty(), "the withheld task has ended, and the job with it");
+}
