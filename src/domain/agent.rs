@@ -1,5 +1,5 @@
-//! Agents: their states, links and facts, what clients see of them, and the time limits by which their state is determined.
-//! Knows neither the registry nor the wire.
+//! Agents: their states, links and facts, the view that clients get, and the time limits that determine the
+//! state. Does not depend on the registry or the wire.
 
 use std::{fmt, time::Duration};
 
@@ -13,24 +13,24 @@ use super::{
     proposal::{DirectAddress, Proposal},
 };
 
-/// How often an agent speaks at least.
+/// The longest interval between two messages of an agent.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
-/// An agent is late after two missed heartbeats. Half of one more is allowed for jitter and the road.
+/// An agent is late after two missed heartbeats, plus half an interval for jitter and network delay.
 pub const LATE_AFTER: Duration = Duration::from_millis(12_500);
-/// A connection that was silent for six heartbeats is closed.
+/// A connection that is silent for six heartbeat intervals is closed.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(30);
-/// How long a task waits for an agent that went silent, unless the operator says otherwise.
+/// The default time that a task waits for an agent without contact.
 pub const START_WITHIN: Duration = Duration::from_mins(1);
 
-/// How long a permission to start a task is good, from when the master sends it. What was held up for longer on its way starts
-/// nothing: the agent asks again, and the master judges anew.
+/// How long a permission to start a task is valid after the master sends it. A permission that arrives later
+/// starts nothing: the agent asks again, and the master decides again.
 pub const START_PERMISSION: Duration = Duration::from_secs(10);
 
 /// An agent's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
-    /// Its key waits for an operator.
+    /// Its key waits for approval by an operator.
     Pending,
     /// Connected, with a recent heartbeat.
     Active,
@@ -43,7 +43,7 @@ pub enum AgentState {
 }
 
 impl AgentState {
-    /// The word for it.
+    /// Returns the state's name, as in targets, tables and JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -55,7 +55,8 @@ impl AgentState {
         }
     }
 
-    /// The state of a connected agent that was silent for so long, on the master's monotonic clock.
+    /// Returns the state of a connected agent after this time without a message, on the master's monotonic
+    /// clock.
     #[must_use]
     pub fn of_silence(silent: Duration) -> Self {
         if silent < LATE_AFTER { Self::Active } else { Self::Late }
@@ -65,11 +66,11 @@ impl AgentState {
 /// Why an agent takes no new tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
-    /// In an operator's words; may be empty.
+    /// The operator's reason; may be empty.
     pub reason: Reason,
-    /// Who wanted it.
+    /// The operator who drained the agent.
     pub by: Word,
-    /// Since when, in milliseconds since the Unix epoch.
+    /// When the agent was drained, in milliseconds since the Unix epoch.
     pub since_ms: u64,
 }
 
@@ -80,15 +81,15 @@ impl fmt::Display for Drain {
     }
 }
 
-/// Which link an agent wants.
+/// The link that an agent prefers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LinkPreference {
-    /// Direct where it works, else the tunnel.
+    /// A direct link if it works, otherwise the tunnel.
     #[default]
     Auto,
-    /// Direct only.
+    /// Only a direct link.
     Direct,
-    /// The tunnel only.
+    /// Only the tunnel.
     Tunnel,
 }
 
@@ -102,7 +103,7 @@ pub enum LinkKind {
 }
 
 impl LinkKind {
-    /// The word for it, as targets and tables use it.
+    /// Returns the link's name, as in targets and tables.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -112,12 +113,12 @@ impl LinkKind {
     }
 }
 
-/// When the master received something from an agent last, both by the master's clock.
+/// The time at which the master last received something from an agent, by the master's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastSeen {
     /// The time, in milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// How long before the answer that was, in milliseconds.
+    /// How long before this answer that was, in milliseconds.
     pub ago_ms: u64,
 }
 
@@ -132,39 +133,39 @@ pub struct AgentView {
     pub link: Option<LinkKind>,
     /// Why that link is used, for people.
     pub link_reason: String,
-    /// Its address as the master sees it, or saw it last.
+    /// Its address as the master sees it, or last saw it.
     pub address: String,
-    /// Where a direct link goes, or would go.
+    /// The address of a direct link, whether the link is open or not.
     pub direct_address: Option<DirectAddress>,
     /// Its software version.
     pub version: Word,
     /// The labels that are in effect.
     pub labels: Labels,
-    /// Those of them that operators set; they override the agent's own.
+    /// The labels in effect that operators set. They override the agent's own.
     pub set_labels: Labels,
     /// The labels that the agent reports, whether they are in effect or not.
     pub reported_labels: Labels,
-    /// What it reports and what is not in effect before an operator has accepted it.
+    /// What the agent reports and an operator has not accepted yet.
     pub proposed: Proposal,
     /// When it was last seen; `None` for an agent that never connected.
     pub last_seen: Option<LastSeen>,
     /// Its key.
     pub fingerprint: Fingerprint,
-    /// What to know or to do about it; empty when all is well.
+    /// A problem with the agent, or the next step for an operator; empty if there is none.
     pub hint: String,
-    /// When its key was approved, or, of a key that waits, when it first asked.
+    /// When its key was approved; for a pending key, when the agent first asked.
     pub enrolled_ms: u64,
     /// How the agent came to trust the CA.
     pub trust: Word,
     /// Its machine.
     pub facts: Option<Facts>,
-    /// Of a key that waits: another key is known under its name.
+    /// For a pending key: whether another key is already enrolled under its name.
     pub key_changed: bool,
-    /// Of a key that waits: it is approved by the code that its agent printed.
+    /// For a pending key: whether the code that its agent printed approves it.
     pub has_code: bool,
-    /// Since when it is offline.
+    /// When the agent went offline; `None` while it is connected.
     pub offline_since_ms: Option<u64>,
-    /// Set while it takes no new tasks, whatever its state.
+    /// The drain, in any state; `None` while the agent takes new tasks.
     pub drain: Option<Drain>,
     /// Its most recent job.
     pub last_job: Option<LastJob>,
@@ -172,7 +173,7 @@ pub struct AgentView {
 
 #[cfg(test)]
 impl AgentView {
-    /// One that is connected over the tunnel.
+    /// Returns an active agent that is connected over the tunnel.
     pub(crate) fn for_tests(name: &str) -> Self {
         Self {
             name: name.parse().unwrap(),
@@ -202,10 +203,10 @@ impl AgentView {
 }
 
 impl AgentView {
-    /// The number of bytes that it takes in a message, about.
+    /// Returns the approximate size in a message, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        /// Names, numbers, a key and short texts.
+        /// The size of the names, the numbers, the key and the short texts.
         const FIXED: usize = 512;
         let labels = [&self.labels, &self.set_labels, &self.reported_labels, &self.proposed.labels];
         let label = |(key, value): (&LabelWord, &LabelWord)| key.as_str().len() + value.as_str().len() + 8;
@@ -217,7 +218,8 @@ impl AgentView {
             + self.link_reason.len()
     }
 
-    /// The word for its link: `direct`, `tunnel`, or `tunnel!` where direct was wanted and failed.
+    /// Returns the name of its link: `direct`, `tunnel`, `tunnel!` if a direct link was wanted and failed, or
+    /// `-`.
     #[must_use]
     pub fn link_word(&self) -> &'static str {
         match self.link {
@@ -227,14 +229,14 @@ impl AgentView {
         }
     }
 
-    /// The hint, or, where there is none, why the link is not the wanted one.
+    /// Returns the hint. If it is empty and a direct link failed, returns the reason for the link.
     #[must_use]
     pub fn hint(&self) -> &str {
         let wants_direct = self.link == Some(LinkKind::Tunnel) && self.direct_address.is_some();
         if self.hint.is_empty() && wants_direct { &self.link_reason } else { &self.hint }
     }
 
-    /// Whether its last task failed or is without contact.
+    /// Reports whether its last task failed or is without contact.
     #[must_use]
     pub fn last_job_failed(&self) -> bool {
         self.last_job.as_ref().is_some_and(|last| {
@@ -242,43 +244,43 @@ impl AgentView {
         })
     }
 
-    /// Whether a task is under way on it.
+    /// Reports whether its last task has not ended yet.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.last_job.as_ref().is_some_and(|last| last.state.outcome().is_none())
     }
 }
 
-/// What an agent knows of its machine. Sizes in bytes.
+/// Facts that an agent reports about its machine. Sizes are in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Facts {
-    /// Operating system as its os-release calls it.
+    /// The operating system, as in os-release.
     pub os: Word,
-    /// Kernel release.
+    /// The kernel release.
     pub kernel: Word,
-    /// Machine architecture.
+    /// The machine architecture.
     pub architecture: Word,
-    /// Processors that are online.
+    /// The number of online processors.
     pub cpus: u32,
-    /// Busy share of all processors since the last facts, in per cent.
+    /// The CPU usage of all processors since the last report, in per cent.
     pub cpu_percent: f32,
-    /// Memory in all.
+    /// The total memory.
     pub memory_total: u64,
-    /// Memory that programs could still get.
+    /// The memory that is available to programs.
     pub memory_available: u64,
-    /// Load average of one minute.
+    /// The load average over one minute.
     pub load1: f32,
-    /// Seconds since the machine was started.
+    /// The seconds since the machine was booted.
     pub uptime_s: u64,
-    /// Host name.
+    /// The host name.
     pub hostname: Word,
-    /// Tasks that run now.
+    /// The number of running tasks.
     pub running_tasks: u32,
-    /// What does not work there, in words, while the agent does.
+    /// Problems on the machine that do not stop the agent, for people.
     pub troubles: Vec<Reason>,
 }
 
-/// Most troubles of one agent.
+/// Maximum number of problems that one agent reports.
 pub const MOST_TROUBLES: usize = 8;
 
 #[cfg(test)]

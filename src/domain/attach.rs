@@ -1,7 +1,7 @@
-//! The messages of an Attach, which is the stream for one task, and of an order to stop a task.
+//! The messages of an Attach, which is the stream for one task, and of a request to stop a task.
 //!
-//! Knows neither how they travel nor what follows from them. Frames and input keep their [`Bytes`](bytes::Bytes): nothing
-//! is copied.
+//! Does not depend on the transport or on the code that handles the messages. Frames and input keep their
+//! [`Bytes`](bytes::Bytes) and are not copied.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub enum AttachRequest {
     Grant(u64),
     /// The master has stored all output before this offset.
     Acknowledge(u64),
-    /// The master has stored the outcome: the agent can forget all but the task's id.
+    /// The master has stored the outcome. The agent can delete everything about the task except its id.
     OutcomeStored,
     /// Bytes for the command's standard input.
     Stdin(Stdin),
@@ -38,11 +38,11 @@ pub enum AttachRequest {
 pub struct Open {
     /// The task.
     pub id: TaskId,
-    /// Counts the Attach calls for this task; of two, the one with the higher number wins.
+    /// The number of this Attach among those for the task. Of two, the one with the higher number wins.
     pub attempt: u64,
-    /// What the agent may start if it does not know the task; `None` if it may not.
+    /// The permission to start the task if the agent does not know it; `None` if the agent must not start it.
     pub start: Option<StartPermission>,
-    /// The first offset of output that is wanted. The master has stored everything before it.
+    /// The first offset of output that the agent sends. The master has stored everything before it.
     pub from_offset: u64,
     /// The incarnation of the agent that the master recorded before it first sent this task.
     pub incarnation: Incarnation,
@@ -59,53 +59,53 @@ pub struct Open {
 pub struct StartPermission {
     /// The task.
     pub spec: TaskSpec,
-    /// How long after it was sent the permission is valid.
+    /// How long the permission is valid after it was sent.
     pub within: Duration,
 }
 
 /// A message from the agent about one task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttachResponse {
-    /// The task was started, now or earlier. Left out where the end follows at once.
+    /// The task was started, now or earlier. Not sent if the end follows immediately.
     Started {
         /// Nanoseconds since it was started, on the agent's monotonic clock.
         elapsed_ns: u64,
     },
-    /// What the task has printed next.
+    /// The next output of the task.
     Output(Vec<Frame>),
     /// The task has ended, and all of its output was sent before this.
     Ended(EndedTask),
     /// The agent does not know the task and did not start it.
     Unknown {
-        /// The incarnation that does not know it. If it is the one that the master recorded, the agent has written down that
-        /// it did not start the task and never will.
+        /// The incarnation that does not know it. If it is the one that the master recorded, the agent has
+        /// stored that it did not start the task and never will.
         incarnation: Incarnation,
-        /// Why it was not started, for people.
+        /// The reason why it was not started, for people.
         reason: String,
     },
-    /// An Attach with a higher attempt took this one's place.
+    /// Another Attach with a higher attempt has replaced this one.
     Superseded {
-        /// That attempt.
+        /// The attempt of the other Attach.
         by: u64,
     },
-    /// The agent's connector ends; the task does not.
+    /// The agent's connector stops. The task continues.
     Closing(Closing),
     /// A part of the output no longer exists.
     Gap(TaskGap),
-    /// How far the command has read its input: once at the beginning, and whenever it reads on.
+    /// How far the command has read its input. Sent at the beginning, and whenever the command has read more.
     InputTaken(InputTaken),
-    /// Why the agent's disk holds the command back; `None` when it does not any more.
+    /// The reason why the agent's disk blocks the command's output; `None` when it no longer does.
     Held(Option<String>),
 }
 
 /// The end of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndedTask {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Bytes that it printed in all.
+    /// The number of bytes that it printed, both streams together.
     pub end_offset: u64,
-    /// How long it ran, in nanoseconds on the agent's monotonic clock.
+    /// How long it ran, in nanoseconds by the agent's monotonic clock.
     pub duration_ns: u64,
 }
 
@@ -114,19 +114,19 @@ pub struct EndedTask {
 pub struct SignalTask {
     /// The task.
     pub id: TaskId,
-    /// Who asked for it.
+    /// The operator who cancelled it.
     pub by: String,
-    /// The time between TERM and KILL, in milliseconds.
+    /// The time between SIGTERM and SIGKILL, in milliseconds.
     pub grace_ms: u32,
-    /// The master's seal on who asked for it; it becomes part of the outcome.
+    /// The master's seal on `by`. It becomes part of the outcome.
     pub seal: Option<Seal>,
 }
 
 /// The answer to [`SignalTask`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signalled {
-    /// The agent knows the task: it was started there.
+    /// Whether the agent knows the task, because it was started there.
     pub known: bool,
-    /// The agent's incarnation; of a task that is not known, the one that does not know it.
+    /// The agent's incarnation, also if it does not know the task.
     pub incarnation: Incarnation,
 }

@@ -1,7 +1,7 @@
 //! Text from other machines, limited when it arrives: one line, a maximum length, no control characters.
 //!
-//! A [`Line`] needs no further check before the text is stored, forwarded or shown. Knows nothing of where
-//! the text came from.
+//! A [`Line`] needs no further check before the text is stored, forwarded or shown. Does not depend on where
+//! the text comes from.
 
 use std::{fmt, ops::Deref};
 
@@ -9,31 +9,31 @@ use serde::{Deserialize, Serialize};
 
 use super::text::is_harmful;
 
-/// A word or a few: a version, a host name, a user. At most 256 bytes.
+/// A short text: a version, a host name, a user. At most 256 bytes.
 pub type Word = Line<256>;
-/// A sentence or two: why something happened. At most 1 KiB.
+/// A reason or an error message. At most 1 KiB.
 pub type Reason = Line<1024>;
 /// A target as it was typed. At most 128 KiB, which is Linux' limit for one argument.
 pub type Expression = Line<{ 128 * 1024 }>;
 
-/// What stands at the end of a text that was cut.
+/// The mark at the end of a text that was cut.
 const CUT: &str = "…";
 
-/// One line of text of at most `MAX` bytes of UTF-8, without control characters and marks of direction.
+/// One line of UTF-8 text of at most `MAX` bytes, without control characters and directional marks.
 ///
-/// Longer text is cut, and the cut is shown. `MAX` is at least 4.
+/// Longer text is cut and ends with `…`. `MAX` is at least 4.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub struct Line<const MAX: usize>(String);
 
 impl<const MAX: usize> Line<MAX> {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Leaves nothing of it.
+    /// Removes the whole text.
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -50,7 +50,7 @@ impl<const MAX: usize> From<&str> for Line<MAX> {
         if text.len() <= MAX && !text.contains(is_harmful) {
             return Self(text.to_owned());
         }
-        // A megabyte of text is not read to its end for the sake of its beginning.
+        // Stops at the limit, so that a very long text is not scanned to its end.
         let mut line = String::new();
         for sign in text.chars() {
             let sign = if is_harmful(sign) { ' ' } else { sign };

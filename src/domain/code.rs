@@ -1,8 +1,9 @@
-//! One-time codes, by which an agent and a master that have never met verify each other.
+//! One-time codes, with which an agent and a master that have never met verify each other.
 //!
-//! A waiting agent makes a code and shows it on its own machine; it sends it to nobody. An operator who reads it there types it
-//! at the master. Both then hold a secret that nobody between them has, and prove to each other by it which key and which CA
-//! they mean: who answers in the master's place, or passes on what the two say with another key or CA, has no proof that fits.
+//! A pending agent generates a code and prints it on its own machine; it never sends the code. An operator
+//! reads it there and types it at the master. Both sides then share a secret that nothing between them knows.
+//! With it each side proves which key and which CA it means. A machine that impersonates the master, or
+//! relays the messages with another key or CA, cannot produce a valid proof.
 
 use std::{fmt, str::FromStr};
 
@@ -10,20 +11,20 @@ use ring::hmac;
 
 use super::{fingerprint::Fingerprint, seal::Seal};
 
-/// Bytes of a code: 80 bits, which nobody finds by trying.
+/// The size of a code in bytes: 80 bits, too many to guess.
 const BYTES: usize = 10;
-/// Signs of a code as text.
+/// The number of characters of a code as text.
 const SIGNS: usize = 16;
-/// Signs that stand together.
+/// The number of characters between two hyphens.
 const GROUP: usize = 4;
-/// Crockford's base 32: no I, L, O and U, which are taken for others.
+/// Crockford's base 32, without I, L, O and U, which are easily confused with others.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A one-time code: `7K2M-QX4P-9D3A-WZ8T`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code([u8; BYTES]);
 
-/// How an operator says which of the keys that wait under a name is approved.
+/// How an operator identifies the key to approve among the pending keys with one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyMark {
     /// The first digits of its fingerprint.
@@ -32,7 +33,7 @@ pub enum KeyMark {
     Code(Code),
 }
 
-/// Text that is no code.
+/// The error for text that is not a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "that is not a code: the agent printed 16 letters and digits when it started, as in 7K2M-QX4P-9D3A-WZ8T"
@@ -40,7 +41,7 @@ pub enum KeyMark {
 pub struct InvalidCode;
 
 impl Code {
-    /// A new code; the caller passes where chance comes from.
+    /// Creates a code from random bytes of the caller.
     #[must_use]
     pub fn from_random(bytes: [u8; BYTES]) -> Self {
         Self(bytes)
@@ -63,19 +64,20 @@ impl Code {
         hmac::verify(&mac, &statement, proof.as_bytes()).is_ok()
     }
 
-    /// An agent's proof that it has this key, made the code, and was shown this CA.
+    /// Returns an agent's proof that it has this key, generated the code, and was shown this CA.
     #[must_use]
     pub fn prove_agent(&self, key: Fingerprint, ca: Fingerprint) -> Seal {
         self.prove("agent", key, ca)
     }
 
-    /// Whether the agent with this key made the code, and was shown this CA.
+    /// Reports whether the agent with this key generated the code and was shown this CA.
     #[must_use]
     pub fn is_agent(&self, key: Fingerprint, ca: Fingerprint, proof: Seal) -> bool {
         self.is_proof("agent", key, ca, proof)
     }
 
-    /// A master's proof that an operator who knows the code enrolled this key, and that this CA is its own.
+    /// Returns a master's proof that an operator who knows the code enrolled this key, and that this CA is
+    /// its own.
     #[must_use]
     pub fn prove_master(&self, key: Fingerprint, ca: Fingerprint) -> Seal {
         self.prove("master", key, ca)
@@ -111,7 +113,8 @@ impl fmt::Debug for Code {
 impl FromStr for Code {
     type Err = InvalidCode;
 
-    /// In either case, with or without hyphens and spaces; what is taken for another sign is read as that.
+    /// Parses a code in upper or lower case, with or without hyphens and spaces. Characters that are easily
+    /// confused with another one are read as that one.
     fn from_str(text: &str) -> Result<Self, InvalidCode> {
         let (mut bits, mut signs) = (0u128, 0);
         for sign in text.chars().filter(|sign| !"- ".contains(*sign)) {

@@ -1,4 +1,4 @@
-//! Commands that an operator wants to run. Does not know how they are run.
+//! Commands that operators run, without the way they are run.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,11 +11,12 @@ use super::{
 /// Linux' limit for one argument of a new process, in bytes, with its terminating NUL (`MAX_ARG_STRLEN`).
 pub const MAX_ARGUMENT: usize = 128 * 1024;
 
-/// One word is a shell command line; several are run as exactly these words. Bytes in no promised encoding.
+/// The words of a command. A single word is a shell command line; several words are run as an argument list,
+/// without expansion. Words are bytes, not necessarily UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command(Vec<Bytes>);
 
-/// Bytes that are stored as text where they are text.
+/// Bytes that are serialized as a string if they are UTF-8, and as an array of numbers otherwise.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "BytesText", from = "BytesText")]
 pub struct Bytes(pub Vec<u8>);
@@ -51,36 +52,36 @@ impl std::fmt::Debug for Bytes {
     }
 }
 
-/// Words that cannot be run.
+/// The reason why words are not a valid command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCommand {
-    /// There is nothing to run.
+    /// All words are empty, or there are none.
     #[error("the command is empty: give one after the target")]
     Empty,
-    /// A word has a NUL byte, which no argument can carry.
+    /// A word contains a NUL byte, which an argument cannot contain.
     #[error("the command has a NUL byte in word {0}: no program can be given one as an argument")]
     Nul(usize),
-    /// A word is longer than Linux takes.
+    /// A word is longer than Linux allows for one argument.
     #[error(
         "word {word} of the command has {length} bytes; Linux takes at most {} in one argument: put it into a file on the machine",
         MAX_ARGUMENT - 1
     )]
     TooLong {
-        /// Which word, from 1.
+        /// The number of the word, from 1.
         word: usize,
-        /// Its bytes.
+        /// The length of the word, in bytes.
         length: usize,
     },
-    /// All words together are longer than a process start allows.
+    /// The words are longer in total than [`MAX_TOTAL_BYTES`].
     #[error("the command has {0} bytes in all; at most 1 MiB is taken: put it into a file on the machine")]
     TooLongTogether(usize),
 }
 
 impl Command {
-    /// Checks the words.
+    /// Creates a command from its words.
     ///
     /// # Errors
-    /// When they could not be given to a new process.
+    /// When the words cannot be the arguments of a new process.
     pub fn new(words: Vec<Vec<u8>>) -> Result<Self, InvalidCommand> {
         if words.iter().all(Vec::is_empty) {
             return Err(InvalidCommand::Empty);
@@ -100,13 +101,14 @@ impl Command {
         Ok(Self(words.into_iter().map(Bytes).collect()))
     }
 
-    /// The words, at least one.
+    /// Returns the words, at least one.
     #[must_use]
     pub fn words(&self) -> &[Bytes] {
         &self.0
     }
 
-    /// Its beginning, of at least one byte, and how many bytes that leaves out.
+    /// Returns the first `most` bytes of the command, at least one, and the number of bytes that were cut
+    /// off.
     #[must_use]
     pub fn shortened(self, most: usize) -> (Self, u64) {
         let mut room = most.max(1);
@@ -123,11 +125,12 @@ impl Command {
         (Self(words), (total - kept) as u64)
     }
 
-    /// Arguments for a shell: `-c COMMAND`, or `-c '"$@"' SHELL WORDS…` for several words.
+    /// Returns the arguments for a shell: `-c COMMAND` for one word, `-c '"$@"' SHELL WORDS…` for several.
     #[must_use]
     pub fn shell_arguments(&self, shell: &str) -> Vec<Vec<u8>> {
         match self.0.as_slice() {
-            // Shells would take it for more of their own flags; a space changes nothing of a command.
+            // A shell would parse the line as more of its own options. A leading space does not change the
+            // command.
             [line] if line.0.starts_with(b"-") || line.0.starts_with(b"+") => {
                 vec![b"-c".to_vec(), [b" ", line.0.as_slice()].concat()]
             }
@@ -139,7 +142,7 @@ impl Command {
         }
     }
 
-    /// One line for people: words joined by spaces, quoted where a shell would need it.
+    /// Returns the command as one line for people: the words joined by spaces, quoted where a shell needs it.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.0.as_slice() {
@@ -149,7 +152,7 @@ impl Command {
     }
 }
 
-/// One word as a shell would take it back.
+/// Returns a word, quoted if a shell needs it.
 #[must_use]
 pub fn quoted(word: &[u8]) -> String {
     let text = String::from_utf8_lossy(word);
@@ -171,10 +174,10 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// Checks a variable.
+    /// Creates a variable from its name and value.
     ///
     /// # Errors
-    /// In words, when no environment can carry it.
+    /// A message for people, when an environment cannot contain the variable.
     pub fn new(name: Vec<u8>, value: Vec<u8>) -> Result<Self, String> {
         if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
             return Err(format!(
@@ -186,13 +189,13 @@ impl Variable {
     }
 }
 
-/// Most bytes of a command's words, and of the environment that is added to it.
+/// Maximum number of bytes of a command's words, and of the environment that is added to it.
 pub const MAX_TOTAL_BYTES: usize = 1024 * 1024;
 
-/// Checks that variables may be given to one command.
+/// Checks that variables fit into the environment of one command, and returns them.
 ///
 /// # Errors
-/// In words, when they are too much for it.
+/// A message for people, when they have more than [`MAX_TOTAL_BYTES`].
 pub fn bounded(variables: Vec<Variable>) -> Result<Vec<Variable>, String> {
     let size = |variable: &Variable| variable.name.0.len() + variable.value.0.len() + 2;
     let total: usize = variables.iter().map(size).sum();
@@ -204,42 +207,42 @@ pub fn bounded(variables: Vec<Variable>) -> Result<Vec<Variable>, String> {
     Ok(variables)
 }
 
-/// All that an agent needs to know to run a task, apart from the task's id.
+/// Everything that an agent needs to run a task, apart from the task's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     /// The job's number, for people.
     #[serde(alias = "run_number")]
     pub job_number: u64,
-    /// Who started it.
+    /// The operator who started the job.
     pub operator: Word,
     /// The target as typed.
     pub target: Expression,
     /// What to run.
     pub command: Command,
-    /// Added to the clean environment.
+    /// Variables that are added to the clean environment.
     pub environment: Vec<Variable>,
-    /// Where to run; `None` means the user's home.
+    /// The working directory; `None` for the user's home directory.
     pub working_directory: Option<Bytes>,
-    /// Longest running time in milliseconds.
+    /// The timeout of the task, in milliseconds; `None` for no limit.
     pub timeout_ms: Option<u64>,
-    /// Time between TERM and KILL in milliseconds.
+    /// The time between SIGTERM and SIGKILL, in milliseconds.
     pub kill_grace_ms: u32,
-    /// What it reads.
+    /// The command's standard input.
     #[serde(default)]
     pub input: StandardInput,
-    /// An administrator started it.
+    /// Whether an administrator started the job.
     #[serde(default)]
     pub by_admin: bool,
-    /// The master's seal on all of this, with the task's id and its agent's key.
+    /// The master's seal on this specification, the task's id and its agent's key.
     #[serde(default)]
     pub seal: Option<Seal>,
 }
 
 impl TaskSpec {
-    /// The number of bytes that it takes in a message, about.
+    /// Returns the approximate size in a message, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        /// Numbers, an id, a seal and short texts.
+        /// The size of the numbers, the id, the seal and the short texts.
         const FIXED: usize = 512;
         let words = self.command.words().iter().map(|word| word.0.len() + 8);
         let variables =
@@ -249,12 +252,12 @@ impl TaskSpec {
     }
 }
 
-/// Time between TERM and KILL unless an operator says otherwise.
+/// The default time between SIGTERM and SIGKILL, in milliseconds.
 pub const KILL_GRACE_MS: u32 = 5_000;
 
 #[cfg(test)]
 impl TaskSpec {
-    /// One that runs `true`.
+    /// Returns a specification that runs `true`.
     pub(crate) fn example() -> Self {
         Self {
             job_number: 1,

@@ -8,51 +8,52 @@ use super::{
     text::strip_control,
 };
 
-/// A running task is called silent when nothing came for so long, in milliseconds …
+/// The shortest silence after which a running task counts as silent, in milliseconds.
 pub const SILENT_AFTER_MS: u64 = 10_000;
-/// … and for this multiple of the time that the finished tasks took.
+/// A running task counts as silent only after this multiple of the median run time of the finished tasks.
 const SILENT_FACTOR: u64 = 3;
 
-/// Tasks that printed the same and are in the same state.
+/// A group of tasks with the same output and the same state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupDigest {
-    /// Their indices, in order.
+    /// The indices of the tasks, in ascending order.
     pub tasks: Vec<u32>,
-    /// How they ended; `None` while they run.
+    /// The outcome of the tasks; `None` while they run.
     pub outcome: Option<Outcome>,
-    /// The one that got furthest; its output stands for the group's.
+    /// The index of the task that has printed most. Its output represents the group's.
     pub example: u32,
-    /// Its complete lines on stdout and stderr.
+    /// The number of complete lines of the example on stdout and on stderr.
     pub lines: [u64; 2],
-    /// Where they part from the largest group.
+    /// The first line that differs from the largest group; `None` if there is no difference.
     pub parting: Option<Parting>,
-    /// They printed more than is compared while they run.
+    /// Whether the tasks printed more than is compared while they run.
     pub is_long: bool,
-    /// When one of them printed something last, in milliseconds since the Unix epoch.
+    /// The time of the last output of one of the tasks, in milliseconds since the Unix epoch.
     pub last_output_ms: Option<u64>,
-    /// The stream of the example's first line; `None` where there is none.
+    /// The stream of the example's first line; `None` if there is no line.
     pub first_line_stream: Option<Stream>,
-    /// The beginning of that line, as it is shown.
+    /// The beginning of the example's first line, in the form in which it is shown.
     pub first_line: Vec<u8>,
-    /// The same of its newest complete line.
+    /// The beginning of the example's last complete line.
     pub last_line: Vec<u8>,
-    /// Tasks that run and have not printed for a while, and since when, in milliseconds since the Unix epoch.
+    /// The running tasks without recent output: their indices, and the time of their last output in
+    /// milliseconds since the Unix epoch.
     pub quiet: Vec<(u32, u64)>,
 }
 
 impl GroupDigest {
-    /// The tasks of the group in their job.
+    /// Returns the tasks of the group, from their job.
     pub fn tasks_of<'a>(&'a self, job: &'a Job) -> impl Iterator<Item = &'a Task> {
         self.tasks.iter().filter_map(|index| job.task(*index))
     }
 
-    /// Complete lines in both streams.
+    /// Returns the number of complete lines in both streams.
     #[must_use]
     pub fn line_count(&self) -> u64 {
         self.lines.iter().sum()
     }
 
-    /// What tasks that ended printed, in one line, with what the outcome says beside its word.
+    /// Returns one line about the output of tasks that ended, with the details of the outcome.
     #[must_use]
     pub fn ended_text(&self, outcome: &Outcome) -> String {
         let detail = detail(outcome);
@@ -76,7 +77,7 @@ impl GroupDigest {
         parts.join("; ")
     }
 
-    /// What tasks that run have printed so far, in one line.
+    /// Returns one line about the output of running tasks.
     #[must_use]
     pub fn running_text(&self) -> String {
         let shown = |line: &[u8]| strip_control(&String::from_utf8_lossy(line));
@@ -92,7 +93,7 @@ impl GroupDigest {
     }
 }
 
-/// `14`, or `14 of stderr`.
+/// Returns the line of a difference as text: `14`, or `14 of stderr`.
 #[must_use]
 pub fn parting_text(parting: Parting) -> String {
     match parting.stream {
@@ -102,13 +103,13 @@ pub fn parting_text(parting: Parting) -> String {
 }
 
 impl Outcome {
-    /// Whether a kill of ours ended it, so that there is a proof.
+    /// Reports whether sloth-runner killed the command: such an outcome has a kill proof.
     #[must_use]
     pub fn killed_by_us(&self) -> bool {
         matches!(self.ending, Ending::Cancelled { .. } | Ending::TimedOut(_))
     }
 
-    /// The outcome in two words at most: `exited 3`, `timed out`.
+    /// Returns the outcome in at most two words: `exited 3`, `timed out`.
     #[must_use]
     pub fn brief(&self) -> String {
         match self.ending {
@@ -118,7 +119,7 @@ impl Outcome {
     }
 }
 
-/// What an outcome says beyond its word: a reason, a proof.
+/// Returns what an outcome contains besides its word: a reason, or a kill proof.
 #[must_use]
 pub fn detail(outcome: &Outcome) -> Option<String> {
     let text = outcome.to_string();
@@ -135,7 +136,8 @@ pub fn detail(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// How many tasks ran to an end that is known, and the median of what they took, in milliseconds.
+/// Returns the number of tasks whose command ran to a known end, and their median run time in milliseconds.
+/// `None` if there are no such tasks.
 #[must_use]
 pub fn median_took_ms(job: &Job) -> Option<(usize, u64)> {
     let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
@@ -144,8 +146,8 @@ pub fn median_took_ms(job: &Job) -> Option<(usize, u64)> {
     took.get(took.len() / 2).map(|median| (took.len(), *median))
 }
 
-/// From which silence on a running task of this job is called silent, in milliseconds: ten seconds, and three times
-/// the median of what those that ended took.
+/// Returns the silence after which a running task of this job counts as silent, in milliseconds: the larger
+/// of [`SILENT_AFTER_MS`] and three times the median run time of the tasks that ended.
 #[must_use]
 pub fn silence_that_counts_ms(job: &Job) -> u64 {
     let median = median_took_ms(job).map_or(0, |(_, median)| median);

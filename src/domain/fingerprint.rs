@@ -1,4 +1,4 @@
-//! Fingerprints: the SHA-256 of something in DER, for people to compare.
+//! Fingerprints: the SHA-256 of a key or certificate in DER, for people to compare.
 
 use std::{fmt, str::FromStr};
 
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct Fingerprint([u8; 32]);
 
-/// Fewest digits of a fingerprint by which a person may approve a key.
+/// Minimum number of digits of a fingerprint with which a person can approve a key.
 pub const FEWEST_DIGITS: usize = 8;
 
-/// Text that is no fingerprint.
+/// The error for text that is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a fingerprint: give its 64 hexadecimal digits")]
 pub struct InvalidFingerprint(String);
 
 impl Fingerprint {
-    /// Of these bytes.
+    /// Returns the fingerprint of these bytes.
     #[must_use]
     pub fn of(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
@@ -27,27 +27,27 @@ impl Fingerprint {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
+    /// Returns the 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether it begins with these digits, in either case and with or without colons.
+    /// Reports whether it begins with these digits, in either case and with or without colons.
     #[must_use]
     pub fn begins_with(&self, digits: &str) -> bool {
         let wanted = plain_digits(digits);
         !wanted.is_empty() && self.to_string().starts_with(&wanted)
     }
 
-    /// The first digits, enough to approve by.
+    /// Returns the first 16 digits, which are enough to approve a key.
     #[must_use]
     pub fn short(&self) -> String {
         self.to_string()[..16].to_owned()
     }
 }
 
-/// Upper case, without the colons and spaces that people put between digits.
+/// Returns the text in upper case, without the colons and spaces that people put between digits.
 #[must_use]
 pub fn plain_digits(text: &str) -> String {
     text.chars().filter(|c| !": ".contains(*c)).collect::<String>().to_ascii_uppercase()

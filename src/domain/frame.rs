@@ -1,10 +1,10 @@
 //! Frames: pieces of a task's output, and their format on disk.
 //!
-//! The agent's spool and the master's output log share this format; files and offsets in them are theirs.
+//! The agent's spool and the master's output log share this format. Each has its own files and offsets.
 
 use bytes::{Bytes, BytesMut};
 
-/// One of a command's two pipes.
+/// One of a command's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output.
@@ -13,7 +13,7 @@ pub enum Stream {
     Stderr,
 }
 
-/// A piece of what a task printed, as it was read from a pipe.
+/// A piece of a task's output, as it was read from a pipe.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -28,22 +28,23 @@ pub enum Stream {
 pub struct Frame {
     /// The pipe.
     pub stream: Stream,
-    /// Payload bytes of the task before this frame, both streams together.
+    /// The number of payload bytes of the task before this frame, both streams together.
     pub offset: u64,
-    /// Nanoseconds since the task's start on the agent's monotonic clock.
+    /// The time since the task's start, in nanoseconds by the agent's monotonic clock.
     pub time_ns: u64,
     /// The bytes.
     pub data: Bytes,
 }
 
 impl Frame {
-    /// The first offset after it.
+    /// Returns the first offset after the frame.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset + self.data.len() as u64
     }
 
-    /// What of it lies at or behind `offset`; `None` when nothing does. Resuming inside a frame is legal.
+    /// Returns the part of the frame from `offset` on; `None` if the frame ends before. A reader can resume
+    /// inside a frame.
     #[must_use]
     pub fn from_offset(mut self, offset: u64) -> Option<Self> {
         if self.end() <= offset {
@@ -56,7 +57,7 @@ impl Frame {
         Some(self)
     }
 
-    /// What of it lies before `offset`; nothing of it where it begins there.
+    /// Returns the part of the frame before `offset`, which can be empty.
     #[must_use]
     pub fn before_offset(mut self, offset: u64) -> Self {
         let room = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
@@ -65,17 +66,18 @@ impl Frame {
     }
 }
 
-/// Bytes before the payload of each frame on disk.
+/// The size of the header before each payload on disk, in bytes.
 pub const HEADER: usize = 32;
 
-/// A frame with fewer bytes is small: its header is worth saving.
+/// Frames with fewer payload bytes are small: it is worth to save their headers.
 const SMALL: usize = 1024;
-/// Size in bytes up to which small frames are joined.
+/// The size up to which small frames are joined, in bytes.
 const JOINED: usize = 16 * 1024;
-/// The time between two frames that are joined, at most, in nanoseconds: what a person sees as one.
+/// Maximum time between two frames that are joined, in nanoseconds. A person sees such frames as one.
 const JOINED_NS: u64 = 20_000_000;
 
-/// Joins small frames that follow each other at once in one stream: of a command that prints byte by byte each byte is one.
+/// Joins small consecutive frames of one stream that follow each other within 20 ms. A command that prints
+/// byte by byte produces one frame for each byte.
 #[must_use]
 pub fn joined(frames: Vec<Frame>) -> Vec<Frame> {
     let follows = |last: &Frame, next: &Frame| {
@@ -89,7 +91,7 @@ pub fn joined(frames: Vec<Frame>) -> Vec<Frame> {
     }
     let mut joined: Vec<Frame> = Vec::new();
     let mut bytes = BytesMut::new();
-    // The last frame as it came: whether the next one follows is asked of that.
+    // The last frame before joining. The next frame is compared with it.
     let mut last: Option<Frame> = None;
     for frame in frames {
         let is_joined = last.as_ref().is_some_and(|last| follows(last, &frame)) && bytes.len() < JOINED;
@@ -112,24 +114,25 @@ pub fn joined(frames: Vec<Frame>) -> Vec<Frame> {
     joined
 }
 
-/// Most payload bytes of one frame: one read of a pipe.
+/// Maximum number of payload bytes of one frame: one read of a pipe.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
-/// Bytes of the headers in a read of [`MAX_PAYLOAD`] bytes whose frames are 4 KiB long and longer. A read has room for them
-/// too: what it gets of a frame that it does not get whole is copied in front of the next one.
+/// The size of the headers in a read of [`MAX_PAYLOAD`] payload bytes, if frames have at least 4 KiB. Reads
+/// have room for them too: a frame that was only read in part is copied in front of the next read.
 pub const HEADERS: usize = 64 * HEADER;
 
-/// Where a checksum begins that is bound to nothing: any place will do for its frame.
+/// The seed of a checksum that is not bound to a position: the frame is valid at any position.
 pub const UNBOUND: u32 = 0;
 
-/// A frame's header on disk: CRC-32 of all that follows it, then length, task, stream, offset, time; little endian.
+/// A frame's header on disk: the CRC-32 of everything that follows it, then length, task, stream, offset and
+/// time, in little endian.
 ///
-/// The checksum begins with a seed. One that tells of the frame's place makes sure that nothing which was left at another
-/// place, or was printed by a command to look like a frame, is taken for one.
+/// The checksum begins with a seed. A seed that depends on the frame's position makes sure that old data at
+/// another position, or command output that looks like a frame, is not read as a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     crc: u32,
-    /// Payload bytes.
+    /// The number of payload bytes.
     pub length: u32,
     /// The task's index in its job; 0 in a spool, which holds one task.
     pub task: u32,
@@ -141,7 +144,7 @@ pub struct Header {
     pub time_ns: u64,
 }
 
-/// A header or payload that was not written whole, or was damaged.
+/// The error for a header or payload that is incomplete or damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a damaged or unfinished frame")]
 pub struct BadFrame;
@@ -153,10 +156,10 @@ fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {
 }
 
 impl Header {
-    /// The header that goes before `payload`.
+    /// Creates the header of `payload`.
     ///
     /// # Panics
-    /// When the payload is longer than [`MAX_PAYLOAD`]: callers split it before.
+    /// When the payload is longer than [`MAX_PAYLOAD`]: callers split it first.
     #[must_use]
     pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8], seed: u32) -> Self {
         assert!(payload.len() <= MAX_PAYLOAD, "a frame of {} bytes", payload.len());
@@ -173,7 +176,7 @@ impl Header {
         hasher.finalize()
     }
 
-    /// As it lies on the disk.
+    /// Returns the header's bytes on disk.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
@@ -189,10 +192,10 @@ impl Header {
         bytes
     }
 
-    /// Reads a header without its payload.
+    /// Parses a header. Does not check the payload.
     ///
     /// # Errors
-    /// When no frame can look like this.
+    /// When no valid frame has such a header.
     pub fn parse(bytes: &[u8; HEADER]) -> Result<Self, BadFrame> {
         let length = u32::from_le_bytes(field(bytes, 4));
         let stream = match bytes[12] {
@@ -213,10 +216,10 @@ impl Header {
         })
     }
 
-    /// Checks the payload that followed this header.
+    /// Checks the payload of this header.
     ///
     /// # Errors
-    /// When it is not what was written.
+    /// When it is not the payload that was written.
     pub fn check(&self, payload: &[u8], seed: u32) -> Result<(), BadFrame> {
         if payload.len() == self.length as usize && self.checksum(payload, seed) == self.crc {
             Ok(())
@@ -225,21 +228,21 @@ impl Header {
         }
     }
 
-    /// Bytes on disk: header and payload.
+    /// Returns the size on disk of header and payload, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         HEADER as u64 + u64::from(self.length)
     }
 
-    /// The frame, with its payload.
+    /// Returns the frame with this payload.
     #[must_use]
     pub fn frame(&self, data: Bytes) -> Frame {
         Frame { stream: self.stream, offset: self.offset, time_ns: self.time_ns, data }
     }
 }
 
-/// Takes the next whole frame off the front of `buffer`, and holds it against its checksum where there is a seed for that;
-/// `None` when it ends inside one.
+/// Removes the first frame from `buffer`, and checks its checksum if there is a seed. `None` if the buffer
+/// ends inside the frame.
 ///
 /// # Errors
 /// When the bytes are not a frame, or not the frame that was written.

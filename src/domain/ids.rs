@@ -1,4 +1,4 @@
-//! Ids of jobs, tasks and incarnations. Does not know what they refer to.
+//! Ids of jobs, tasks and incarnations.
 
 use std::{fmt, str::FromStr};
 
@@ -7,30 +7,30 @@ use ulid::Ulid;
 
 use super::bounded::Word;
 
-/// A job's ULID, made by the client that starts it.
+/// A job's ULID. The client that starts the job generates it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct JobId(Ulid);
 
-/// Bytes or text that are no ULID.
+/// The error for bytes or text that are not a ULID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a job's ULID (26 letters and digits)")]
 pub struct InvalidJobId(String);
 
 impl JobId {
-    /// A new id. The caller passes what time it is and where chance comes from.
+    /// Creates an id from a time and random bits of the caller.
     #[must_use]
     pub fn from_parts(milliseconds: u64, random: u128) -> Self {
         Self(Ulid::from_parts(milliseconds, random))
     }
 
-    /// 16 bytes, big endian, as on the wire and in the store.
+    /// Returns 16 bytes in big endian, as on the wire and in the store.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_bytes()
     }
 
-    /// Reads what [`Self::to_bytes`] gave.
+    /// Reads the bytes of [`Self::to_bytes`].
     ///
     /// # Errors
     /// When there are not exactly 16 bytes.
@@ -56,7 +56,7 @@ impl FromStr for JobId {
     type Err = InvalidJobId;
 
     fn from_str(text: &str) -> Result<Self, InvalidJobId> {
-        // 26 digits of base 32 have 130 bits: what does not fit into 128 would be cut off.
+        // 26 digits of base 32 have 130 bits. An id with more than 128 bits would be cut, so it is refused.
         let fits = text.as_bytes().first().is_some_and(|digit| *digit <= b'7');
         let id = Ulid::from_string(text).ok().filter(|_| fits);
         id.map(Self).ok_or_else(|| InvalidJobId(text.to_owned()))
@@ -77,13 +77,13 @@ impl TryFrom<String> for JobId {
     }
 }
 
-/// One job on one agent: the job and the task's place in it.
+/// The id of a task: the job and the task's index in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskId {
     /// The job.
     #[serde(alias = "run")]
     pub job: JobId,
-    /// The task's place in the job, from 0.
+    /// The task's index in the job, from 0.
     pub index: u32,
 }
 
@@ -103,20 +103,20 @@ impl FromStr for TaskId {
     }
 }
 
-/// One life of an agent's memory: its data directory's id and the kernel's boot id.
+/// The incarnation of an agent: the id of its data directory and the kernel's boot id.
 ///
-/// The master only compares it.
+/// The master only compares incarnations for equality.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation(Word);
 
 impl Incarnation {
-    /// From the id of the data directory and the kernel's boot id.
+    /// Creates an incarnation from the id of the data directory and the kernel's boot id.
     #[must_use]
     pub fn new(directory: &str, boot: &str) -> Self {
         Self(format!("{directory}/{boot}").into())
     }
 
-    /// Why another incarnation no longer knows what this one started.
+    /// Returns the reason why a later incarnation does not know the tasks that this one started.
     #[must_use]
     pub fn loss_seen_by(&self, now: &Self) -> &'static str {
         let directory = |text: &str| text.split('/').next().map(str::to_owned);
@@ -128,7 +128,8 @@ impl Incarnation {
     }
 }
 
-/// Reads what its text says. No incarnation is longer than a [`Word`], so that what is cut is equal to none.
+/// Reads an incarnation from its text. A valid one is never longer than a [`Word`], so a text that was cut
+/// equals none.
 impl From<String> for Incarnation {
     fn from(text: String) -> Self {
         Self(text.into())
@@ -141,14 +142,14 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// How an operator names a job.
+/// A reference to a job, as an operator gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobReference {
-    /// By its ULID.
+    /// The job with this ULID.
     Id(JobId),
-    /// By the number that the master counted.
+    /// The job with this number, which the master assigned.
     Number(u64),
-    /// The newest of all.
+    /// The newest job.
     Last,
 }
 
@@ -159,7 +160,7 @@ impl FromStr for JobReference {
         if text == "last" {
             return Ok(Self::Last);
         }
-        // A ULID may consist of digits alone; no number is written as long.
+        // A ULID can consist of digits only. A number is never that long.
         if text.len() < ulid::ULID_LEN
             && let Ok(number) = text.parse()
         {

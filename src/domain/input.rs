@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded::Word;
 
-/// Maximum number of bytes of input on the way to a command. The sender keeps them until they are acknowledged, to send
-/// them again on another connection; no process between holds more.
+/// Maximum number of unacknowledged bytes of input. The sender keeps them until they are acknowledged, to
+/// send them again on another connection. No process between sender and command holds more.
 pub const WINDOW: u64 = 1024 * 1024;
 
-/// Bytes of input in one message.
+/// Maximum number of bytes of input in one message.
 pub const CHUNK: usize = 64 * 1024;
 
 /// A command's standard input.
@@ -18,27 +18,27 @@ pub enum StandardInput {
     /// `/dev/null`.
     #[default]
     Nothing,
-    /// A pipe, into which an operator's bytes go.
+    /// A pipe to which an operator's input is written.
     Stream,
-    /// A terminal, which is its output too.
+    /// A pseudo-terminal, which is also the command's output.
     Terminal(Terminal),
 }
 
 impl StandardInput {
-    /// Whether an operator feeds it.
+    /// Reports whether the command can get input from an operator.
     #[must_use]
     pub fn is_fed(&self) -> bool {
         *self != Self::Nothing
     }
 }
 
-/// A terminal as a command finds it.
+/// The terminal of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
-    /// Its kind, for `TERM`.
+    /// The value of `TERM`.
     pub kind: Word,
-    /// Rows of cells.
+    /// The number of rows.
     pub rows: u16,
-    /// Columns of cells.
+    /// The number of columns.
     pub columns: u16,
 }

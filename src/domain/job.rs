@@ -13,22 +13,23 @@ use super::{
     plan::{Gate, Plan},
 };
 
-/// Where a task is.
+/// The state of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
-    /// Waits for its turn or for its agent.
+    /// The task waits for its turn or for its agent.
     Queued,
-    /// Sent to its agent, which has not answered.
+    /// The task was sent to its agent, which has not answered yet.
     Dispatched,
     /// The command runs.
     Running,
-    /// Has ended. Final.
+    /// The task has ended. This state is final.
     Ended(Outcome),
 }
 
 impl TaskState {
-    /// Whether a task may go from here to `next`: only forwards, and never out of an outcome.
+    /// Reports whether a task can change from this state to `next`. States only advance, and an outcome is
+    /// final.
     #[must_use]
     pub fn may_become(&self, next: &Self) -> bool {
         match (self, next) {
@@ -39,7 +40,7 @@ impl TaskState {
         }
     }
 
-    /// The outcome, when there is one.
+    /// Returns the outcome of a task that has ended.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
@@ -48,7 +49,7 @@ impl TaskState {
         }
     }
 
-    /// The word for it.
+    /// Returns the state's name, as in tables and JSON.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -60,39 +61,39 @@ impl TaskState {
     }
 }
 
-/// One job on one agent, as it is shown.
+/// The part of a job that one agent runs, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its place in the job, from 0.
+    /// Its index in the job, from 0.
     pub index: u32,
     /// The agent.
     pub agent: AgentName,
-    /// Where it is.
+    /// The state.
     pub state: TaskState,
     /// The last contact with its agent before the contact was lost, in milliseconds since the Unix epoch.
     pub no_contact_since_ms: Option<u64>,
     /// When it started, in milliseconds since the Unix epoch on the master's clock.
     pub started_ms: Option<u64>,
-    /// How long it ran, on the agent's clock.
+    /// How long it ran, in nanoseconds by the agent's clock.
     pub duration_ns: u64,
-    /// Payload bytes in the output log.
+    /// The number of bytes of its output in the output log.
     pub end_offset: u64,
     /// Its batch, from 0.
     pub batch: u32,
-    /// What is waited for, in words.
+    /// What the task waits for, for people; empty if it does not wait.
     pub waiting: Reason,
-    /// Facts that came after the outcome, where they differ from it.
+    /// An outcome that arrived after the final one and differs from it.
     pub later: Option<Outcome>,
 }
 
 impl Task {
-    /// Whether it exited 0.
+    /// Reports whether the task exited 0.
     #[must_use]
     pub fn has_succeeded(&self) -> bool {
         self.state.outcome().is_some_and(Outcome::is_success)
     }
 
-    /// A task that nothing has happened to yet.
+    /// Returns a queued task.
     #[must_use]
     pub fn queued(index: u32, agent: AgentName) -> Self {
         Self {
@@ -110,8 +111,8 @@ impl Task {
     }
 }
 
-/// Where the task of this index stands in a list that is sorted by index. Mostly at that very place; but a job that a
-/// master took back from its agents has only the tasks that they told of.
+/// Returns the position of the task with this index in a list that is sorted by index. It usually equals the
+/// index, but a job that was recovered from its agents has only the tasks that they reported.
 #[must_use]
 pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Option<usize> {
     let place = index as usize;
@@ -121,49 +122,49 @@ pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Opt
     }
 }
 
-/// Maximum number of tasks of a job. A report of a higher index is false.
+/// Maximum number of tasks of a job. Reports of a higher index are invalid.
 pub const MOST_TASKS: u32 = 100_000;
 
 impl Job {
-    /// The task of this index.
+    /// Returns the task with this index.
     #[must_use]
     pub fn task(&self, index: u32) -> Option<&Task> {
         self.tasks.get(place_of(&self.tasks, index, |task| task.index)?)
     }
 
-    /// The same, to be changed.
+    /// Returns the task with this index, mutably.
     pub fn task_mut(&mut self, index: u32) -> Option<&mut Task> {
         let place = place_of(&self.tasks, index, |task| task.index)?;
         self.tasks.get_mut(place)
     }
 
-    /// Who was asked for by name and did not take part: the job has failed there.
+    /// Returns the agents that the target names and that did not take part. The job counts as failed on them.
     pub fn missed(&self) -> impl Iterator<Item = &str> {
         self.left_out.iter().filter(|left| left.named).map(|left| left.agent.as_str())
     }
 
-    /// One more than the highest index of its tasks, but no more than there can be.
+    /// Returns the highest index of its tasks plus one, at most [`MOST_TASKS`].
     #[must_use]
     pub fn index_end(&self) -> usize {
         self.tasks.last().map_or(0, |task| task.index.saturating_add(1).min(MOST_TASKS) as usize)
     }
 }
 
-/// What an agent did last.
+/// The most recent job of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastJob {
     /// The job's number.
     pub number: u64,
-    /// Who started it.
+    /// The operator who started it.
     pub operator: Word,
-    /// Where its task is.
+    /// The state of its task.
     pub state: TaskState,
     /// Whether the task is without contact.
     pub no_contact: bool,
 }
 
 impl LastJob {
-    /// A task as its agent's last job; number and operator are the job's, and to be set.
+    /// Returns a task as its agent's last job. The caller sets `number` and `operator`, which are the job's.
     #[must_use]
     pub fn new(task: &Task) -> Self {
         let no_contact = task.no_contact_since_ms.is_some();
@@ -171,20 +172,20 @@ impl LastJob {
     }
 }
 
-/// One command sent to a target, as it is shown.
+/// One command that was sent to a target, as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Its ULID.
     pub id: JobId,
     /// Its number, for people.
     pub number: u64,
-    /// Who started it.
+    /// The operator who started it.
     pub operator: Word,
     /// The target as typed.
     pub target: Expression,
-    /// Whether that was one plain name.
+    /// Whether the target is one plain name.
     pub plain_name: bool,
-    /// What was run.
+    /// The command.
     pub command: Command,
     /// When it was stored, in milliseconds since the Unix epoch.
     pub created_ms: u64,
@@ -192,23 +193,23 @@ pub struct Job {
     pub ended_ms: Option<u64>,
     /// Its tasks by index; empty in lists.
     pub tasks: Vec<Task>,
-    /// How many it has.
+    /// The number of its tasks.
     pub task_count: u32,
-    /// How many exited 0.
+    /// The number of tasks that exited 0.
     pub succeeded: u32,
-    /// How many have not ended.
+    /// The number of tasks that have not ended.
     pub unfinished: u32,
-    /// Matches that were left out, with the reason.
+    /// Agents that match the target and were left out, with the reason.
     pub left_out: Vec<LeftOut>,
-    /// Whether it may start more.
+    /// The gate, which says whether more tasks can start.
     pub gate: Gate,
-    /// Masks with which its outputs are compared.
+    /// The masks for comparing its outputs.
     pub masks: Masks,
-    /// Bytes that are left out at the command's end, in a list.
+    /// The number of bytes that a list leaves out at the end of the command.
     pub command_left_out: u64,
 }
 
-/// Bytes of a command in a list.
+/// Maximum number of bytes of a command in a list.
 const LISTED_COMMAND: usize = 2_000;
 
 impl Job {
@@ -220,7 +221,7 @@ impl Job {
         self
     }
 
-    /// The command as text, with a mark where a list has left out its end.
+    /// Returns the command as text, with `…` at its end if a list has cut it.
     #[must_use]
     pub fn shown_command(&self) -> String {
         let rest = if self.command_left_out > 0 { "…" } else { "" };
@@ -230,7 +231,7 @@ impl Job {
 
 #[cfg(test)]
 impl Job {
-    /// A job with these tasks, of which nothing else matters.
+    /// Returns a job with these tasks and arbitrary other values.
     pub(crate) fn for_tests(tasks: Vec<Task>) -> Self {
         Self {
             id: JobId::from_parts(1, 1),
@@ -253,17 +254,17 @@ impl Job {
     }
 }
 
-/// An agent that does not take part, and why. Stored as JSON, in which listings look for `"named":true`.
+/// An agent that does not take part, and why. Stored as JSON; listings search that text for `"named":true`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The agent.
     pub agent: String,
-    /// Why, for programs.
+    /// The reason, for programs.
     #[serde(default)]
     pub kind: LeftOutKind,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: Reason,
-    /// It was asked for by its name, and not only matched.
+    /// Whether the target names the agent, instead of only matching it.
     #[serde(default)]
     pub named: bool,
 }
@@ -272,70 +273,72 @@ pub struct LeftOut {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeftOutKind {
-    /// Only the text says why, as of jobs from before there were kinds.
+    /// The text is the only reason: jobs of older versions have no kind.
     #[default]
     Other,
-    /// It gets no new tasks.
+    /// The agent is drained.
     Draining,
-    /// It was deleted or has a new key since it was shown.
+    /// The agent was deleted or got a new key after it was shown.
     Changed,
-    /// It matches the target only since the agents were shown.
+    /// The agent matches the target only since after the agents were shown.
     NewMatch,
 }
 
-/// What comes with a job beside its command.
+/// The options of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobOptions {
-    /// Added to the clean environment.
+    /// Variables that are added to the clean environment.
     pub environment: Vec<Variable>,
-    /// Names of variables that were added, and whose values are not kept: every task that needs them has been given them.
+    /// Names of added variables whose values were deleted, because every task that needs them was sent.
     #[serde(default)]
     pub forgotten: Vec<super::command::Bytes>,
-    /// Where to run; `None` means the user's home.
+    /// The working directory; `None` for the user's home directory.
     pub working_directory: Option<super::command::Bytes>,
-    /// Longest running time of each task.
+    /// The timeout of each task, in milliseconds; `None` for no limit.
     pub timeout_ms: Option<u64>,
-    /// How long an agent that is offline is waited for.
+    /// How long tasks wait for an offline agent, in milliseconds.
     pub start_within_ms: Option<u64>,
-    /// Time between TERM and KILL.
+    /// The time between SIGTERM and SIGKILL, in milliseconds.
     pub kill_grace_ms: Option<u32>,
-    /// Targets by state are taken even just after a master's start.
+    /// Whether targets by state are evaluated even just after the master's start.
     pub now: bool,
-    /// How it goes over its agents.
+    /// The order of its tasks: batches, limits and conditions.
     #[serde(default)]
     pub plan: Plan,
-    /// What happens to output over the cap.
+    /// The handling of output over the cap.
     #[serde(default)]
     pub overflow: Overflow,
-    /// The job was recovered from its agents, because the store had lost it.
+    /// Whether the job was recovered from its agents, because the store had lost it.
     #[serde(default)]
     #[serde(alias = "taken_back")]
     pub recovered: bool,
-    /// Maximum number of bytes of a task's output that are kept. The master's own limit applies if it is lower, or if this is `None`.
+    /// Maximum number of bytes of a task's output that are kept. The master's own limit applies if it is
+    /// lower, or if this is `None`.
     #[serde(default)]
     pub output_cap: Option<u64>,
-    /// What the command reads; only a job on one plain name is fed.
+    /// The command's standard input. Only a job on one plain name can have input.
     #[serde(default)]
     pub input: StandardInput,
-    /// An administrator started it: agents on the master's machine take no one else's.
+    /// Whether an administrator started the job: agents on the master's machine run only such jobs.
     #[serde(default)]
     pub by_admin: bool,
 }
 
 impl JobOptions {
-    /// Forgets the values of variables, which may be secrets.
+    /// Deletes the values of variables, which can be secrets, and keeps the names.
     pub fn forget_values(&mut self) {
         self.forgotten.extend(self.environment.drain(..).map(|variable| variable.name));
     }
 }
 
-/// What happens when a task prints more than is kept of it. Its beginning and its newest part always are.
+/// What happens when a task prints more than is kept. The beginning and the newest part are always kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
-    /// While the client that started the job reads along, it gets every byte, and the command goes at its pace.
+    /// While the client that started the job follows it, the client gets every byte, and the command waits if
+    /// the client is slow.
     Block,
-    /// What lies between is not kept, and every view shows the gap.
+    /// The part between them is not kept, and every view shows the gap.
     #[default]
     Gap,
 }

@@ -1,6 +1,6 @@
 //! The data types of sloth-runner and their rules.
 //!
-//! Pure: this tier knows no clock, no I/O, no tokio and nothing of the wire.
+//! This tier is pure: it uses no clock, no I/O, no tokio and no wire types.
 
 /// This program's version.
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");

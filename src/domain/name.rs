@@ -6,24 +6,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Most characters that a name or one side of a label may have.
+/// Maximum length of a name, or of a label's key or value, in characters.
 pub const MAX_LENGTH: usize = 63;
 
-/// What a name is a name of.
+/// The kind of thing that a name belongs to.
 pub trait Named: Clone {
-    /// As an error message says it, with its article.
+    /// The noun in error messages, with its article.
     const NOUN: &'static str;
 }
 
-/// The kind of the names of agents.
+/// Marks names of agents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfAgent {}
 
-/// The kind of the names of operators.
+/// Marks names of operators.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfOperator {}
 
-/// The kind of the names under which a client knows masters.
+/// Marks names under which a client knows masters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfMaster {}
 
@@ -51,7 +51,7 @@ pub type OperatorName = Name<OfOperator>;
 /// The name under which a client knows a master.
 pub type MasterName = Name<OfMaster>;
 
-/// Text that cannot be a name.
+/// The error for text that cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} cannot be {noun} name: use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
@@ -69,7 +69,7 @@ fn is_word(text: &str, also: &[u8]) -> bool {
 }
 
 impl<K> Name<K> {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -142,21 +142,21 @@ pub fn natural_order(left: &str, right: &str) -> Ordering {
                 (a, b) = (rest_a, rest_b);
             }
             (Some(x), Some(y)) if x == y => (a, b) = (&a[1..], &b[1..]),
-            // Equal by value may still differ by zero padding, which must not make them equal.
+            // Names that are equal by value can differ in zero padding, and must not compare as equal.
             (None, None) => return left.cmp(right),
             (x, y) => return x.cmp(&y),
         }
     }
 }
 
-/// The leading number without its leading zeros, and what follows it.
+/// Returns the leading number without its leading zeros, and the rest.
 fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
     let zeros = bytes[..end].iter().position(|byte| *byte != b'0').unwrap_or(end);
     (&bytes[zeros..end], &bytes[end..])
 }
 
-/// Labels that one agent may have of each kind: those that it brings, and those that operators set.
+/// Maximum number of labels of one agent of each kind: labels that it reports, and labels that operators set.
 pub const MAX_LABELS: usize = 64;
 
 /// Labels of an agent, by key.
@@ -167,7 +167,7 @@ pub type Labels = BTreeMap<LabelWord, LabelWord>;
 #[serde(into = "String", try_from = "String")]
 pub struct LabelWord(String);
 
-/// Text that cannot be a label.
+/// The error for text that cannot be a label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a label: write KEY=VALUE, each of 1 to 63 letters, digits, `.`, `_`, `/` and `-`, beginning with a letter or digit"
@@ -189,7 +189,7 @@ impl From<LabelWord> for String {
 }
 
 impl LabelWord {
-    /// The word as text.
+    /// Returns the word as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -233,9 +233,9 @@ impl FromStr for Label {
 /// A change to one label: `KEY=VALUE` or `KEY-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LabelChange {
-    /// Give the key this value.
+    /// Sets the key to this value.
     Set(Label),
-    /// Forget the key.
+    /// Removes the key.
     Remove(LabelWord),
 }
 
@@ -253,7 +253,7 @@ impl FromStr for LabelChange {
 }
 
 impl LabelChange {
-    /// Makes the change.
+    /// Applies the change to labels.
     pub fn apply(&self, labels: &mut Labels) {
         match self {
             Self::Set(label) => {
@@ -275,7 +275,7 @@ impl fmt::Display for LabelChange {
     }
 }
 
-/// The known names that `wanted` was probably meant to be, at most three.
+/// Returns the known names that are most similar to `wanted`, at most three.
 #[must_use]
 pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let limit = wanted.chars().count().div_ceil(3).max(1);

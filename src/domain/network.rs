@@ -1,4 +1,4 @@
-//! Hosts and networks in tokens and addresses. Opens no socket.
+//! Hosts, ports and networks in tokens and addresses. Does not open sockets.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// Longest host, in bytes: a DNS name's.
+/// The maximum length of a host, in bytes: that of a DNS name.
 const MAX_HOST: usize = 253;
 
 /// A host and a port. The host is a name or an address, without brackets.
@@ -21,13 +21,13 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// Text that is not an address.
+/// The error for text that is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address: write HOST:PORT, 192.0.2.1:PORT or [2001:db8::1]:PORT")]
 pub struct InvalidAddress(String);
 
 impl HostPort {
-    /// The port of a host.
+    /// Creates an address from a host and a port.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self { host: host.into(), port }
@@ -69,7 +69,8 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// A host as it is compared: an address in its canonical form, and a name in lower case. `None` for what can be neither.
+/// Returns a host in the form in which hosts are compared: an IP address in canonical form, or a name in
+/// lower case. `None` if the text is neither.
 #[must_use]
 pub fn canonical(host: &str) -> Option<String> {
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -80,7 +81,8 @@ pub fn canonical(host: &str) -> Option<String> {
     is_host.then(|| host.to_ascii_lowercase())
 }
 
-/// Who an address belongs to, for counting: a network of IPv6 is one machine's as an address of IPv4 is.
+/// Returns the address by which peers are counted: an IPv4 address itself, or the /64 network of an IPv6
+/// address, since one machine can use a whole /64.
 #[must_use]
 pub fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -107,12 +109,12 @@ pub fn neighbourhood_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The addresses of a network, as `10.0.0.0/8`; one without a length is an address alone.
+/// A network, as in `10.0.0.0/8`. A single address is a network without a prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Network(IpNet);
 
-/// Text that is no network.
+/// The error for text that is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid network {0:?}: write 10.0.0.0/8, 2001:db8::/32, or a single address")]
 pub struct InvalidNetwork(String);
@@ -141,7 +143,7 @@ impl From<Network> for String {
 }
 
 impl Network {
-    /// Whether an address is one of them.
+    /// Reports whether an address belongs to the network.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
@@ -164,7 +166,7 @@ pub enum Hosts {
     Name(String),
 }
 
-/// Text that is neither a network nor a host's name.
+/// The error for text that is neither a network nor a host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a host nor a network: write gateway.example.org, 192.0.2.1 or 10.0.0.0/8")]
 pub struct InvalidHosts(String);
@@ -176,7 +178,7 @@ impl FromStr for Hosts {
         if let Ok(network) = text.parse() {
             return Ok(Self::Network(network));
         }
-        // An address that is wrong in part is no name.
+        // A malformed address, as in `10.0.0` or `[::1]`, is not a name.
         let is_name = text.contains(|sign: char| sign.is_ascii_alphabetic()) && !text.contains([':', '%']);
         let name = canonical(text).filter(|_| is_name);
         name.map(Self::Name).ok_or_else(|| InvalidHosts(text.to_owned()))
@@ -207,7 +209,7 @@ impl fmt::Display for Hosts {
 }
 
 impl Hosts {
-    /// Whether a canonical host is one of them.
+    /// Reports whether a host in canonical form is one of these hosts.
     #[must_use]
     pub fn mean(&self, host: &str) -> bool {
         match (self, host.parse::<IpAddr>()) {

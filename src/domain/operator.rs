@@ -1,22 +1,23 @@
-//! Operators: who may talk to the master, and what each may do. Knows neither certificates nor connections.
+//! Operators: the people and programs that can use the master, and their roles. Does not depend on
+//! certificates or connections.
 
 use std::str::FromStr;
 
 use super::{fingerprint::Fingerprint, name::OperatorName};
 
-/// What an operator may do. Each role may do all that the ones before it may.
+/// The rights of an operator. Each role includes the rights of those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// May look.
+    /// Can read everything.
     Viewer,
-    /// May run and cancel.
+    /// Can also start and cancel jobs.
     Operator,
-    /// May let agents in and put them out.
+    /// Can also enroll and delete agents, and manage operators.
     Admin,
 }
 
 impl Role {
-    /// The word for it, as the store keeps it.
+    /// Returns the role's name, as the store and the wire use it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -27,7 +28,7 @@ impl Role {
     }
 }
 
-/// A word that is no role.
+/// The error for a word that is not a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid role {0:?}: use viewer (read only), operator (run commands) or admin (manage agents and operators)"
@@ -48,39 +49,39 @@ impl FromStr for Role {
 pub struct OperatorView {
     /// The operator's name.
     pub name: OperatorName,
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// The user of the master's machine that it is, known by the socket.
+    /// The user of the master's machine that is this operator, identified by the Unix socket.
     pub unix_user: Option<String>,
-    /// The keys with which it may connect.
+    /// The keys with which the operator can connect.
     pub keys: Vec<Fingerprint>,
-    /// Until when a login that was not used yet is valid.
+    /// When an unused login expires; `None` if there is none.
     pub login_until_ms: Option<u64>,
     /// When it was added.
     pub added_ms: u64,
     /// The operator who added it.
     pub added_by: String,
-    /// When it logged in last.
+    /// When it last logged in.
     pub logged_in_ms: Option<u64>,
-    /// It may do nothing any more.
+    /// Whether the operator was revoked.
     pub is_revoked: bool,
 }
 
-/// Whether an operator can use its rights.
+/// The state of an operator's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperatorState {
-    /// It can.
+    /// The operator can connect.
     Active,
-    /// It has a login that is still valid for this time, in milliseconds.
+    /// The operator has an unused login, which is valid for this time in milliseconds.
     Invited(u64),
-    /// Its login was not used in time, and it has no other way in.
+    /// The login expired unused, and the operator has no key and no Unix user.
     Expired,
-    /// It may do nothing any more.
+    /// The operator was revoked.
     Revoked,
 }
 
 impl OperatorState {
-    /// The word for it.
+    /// Returns the state's name, as in tables and JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The outcome of a task: exactly one, final, and never guessed.
+//! The outcome of a task. Each task gets exactly one, which is final and is never a guess.
 
 use std::{fmt, str::FromStr};
 
@@ -12,9 +12,9 @@ use super::{
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The end itself.
+    /// The way in which it ended.
     pub ending: Ending,
-    /// Background processes that still held the command's pipes when its end was reported.
+    /// The number of background processes that still held the command's pipes when the end was reported.
     #[serde(default)]
     pub background: u32,
 }
@@ -25,34 +25,36 @@ pub struct Outcome {
 pub enum Ending {
     /// The command ended by itself with this status.
     Exited(u8),
-    /// This signal, which sloth-runner did not send, ended it.
+    /// A signal that sloth-runner did not send ended it.
     Signaled(i32),
-    /// Its running time was up.
+    /// It reached its timeout and was killed.
     TimedOut(KillProof),
     /// An operator cancelled it.
     Cancelled {
-        /// What the kill did; `None` when it had not started.
+        /// What the kill did; `None` if the task had not started.
         proof: Option<KillProof>,
-        /// Who cancelled.
+        /// The operator who cancelled it.
         by: Word,
-        /// The master's seal on that order, which its agent hands back. The master itself keeps none.
+        /// The master's seal on the order to cancel, which the agent returns as a proof. The master does not
+        /// store it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seal: Option<Seal>,
     },
-    /// The agent or the master would not start it.
+    /// The agent or the master refused to start it.
     Refused(Reason),
-    /// It never started.
+    /// It never started, because its agent could not be reached.
     Undeliverable(Reason),
     /// It started, and there is evidence that its end cannot be known.
     Lost(Reason),
-    /// A batch stopped before its turn.
+    /// The job stopped before the task was started.
     Skipped(Reason),
 }
 
-/// What cancels a task when its agent is stopped on its own machine: nobody's order, so that it needs no proof.
+/// The value of `by` when an agent is stopped on its own machine. No operator ordered that, so it needs no
+/// proof.
 pub const AGENT_STOP: &str = "agent stop";
 
-/// Who cancelled a task, where neither the master has a record of it nor the agent a proof.
+/// The value of `by` if the master has no record of the order and the agent no proof.
 const UNRECORDED: &str = "an order of which the master has no record";
 
 /// What a kill did to a process tree.
@@ -60,9 +62,9 @@ const UNRECORDED: &str = "an order of which the master has no record";
 pub struct KillProof {
     /// Processes that ended.
     pub ended: u32,
-    /// Processes that are still there: the first [`MAX_SURVIVORS`] of them.
+    /// The first [`MAX_SURVIVORS`] processes that still exist.
     pub left: Vec<Survivor>,
-    /// How many more are still there.
+    /// The number of further processes that still exist.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more_left: u32,
 }
@@ -72,11 +74,11 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Processes that a proof names one by one.
+/// Maximum number of processes that a proof lists.
 pub const MAX_SURVIVORS: usize = 32;
 
 impl KillProof {
-    /// A proof that names as many survivors as it may, and counts the rest.
+    /// Creates a proof that lists at most [`MAX_SURVIVORS`] survivors and counts the rest.
     #[must_use]
     pub fn new(ended: u32, mut left: Vec<Survivor>, more_left: u32) -> Self {
         let rest = left.len().saturating_sub(MAX_SURVIVORS);
@@ -85,23 +87,23 @@ impl KillProof {
         Self { ended, left, more_left: more_left.saturating_add(rest) }
     }
 
-    /// How many processes are still there.
+    /// Returns the number of processes that still exist.
     #[must_use]
     pub fn left_count(&self) -> u64 {
         self.left.len() as u64 + u64::from(self.more_left)
     }
 }
 
-/// A process that outlived SIGKILL.
+/// A process that still exists after SIGKILL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survivor {
     /// Its process id.
     pub pid: u32,
-    /// Its state in words.
+    /// Its state, for people.
     pub state: Word,
 }
 
-/// A result by which jobs are listed.
+/// A result by which a list of jobs is filtered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobResult {
     /// All tasks exited 0.
@@ -115,7 +117,7 @@ pub enum JobResult {
 }
 
 impl JobResult {
-    /// The word for it.
+    /// Returns the result's name, as in options and JSON.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -126,7 +128,7 @@ impl JobResult {
         }
     }
 
-    /// All results.
+    /// Returns all results.
     pub fn all() -> impl Iterator<Item = Self> {
         [Self::Ok, Self::Failed, Self::Running].into_iter().chain(Outcome::WORDS.map(Self::Outcome))
     }
@@ -135,7 +137,7 @@ impl JobResult {
 impl FromStr for JobResult {
     type Err = String;
 
-    /// Reads a word; a hyphen is as good as an underscore.
+    /// Parses a result's name. A hyphen equals an underscore.
     fn from_str(text: &str) -> Result<Self, String> {
         let word = text.replace('-', "_");
         Self::all().find(|result| result.word() == word).ok_or_else(|| {
@@ -152,17 +154,17 @@ impl From<Ending> for Outcome {
 }
 
 impl Outcome {
-    /// True only for exit status 0.
+    /// Reports whether the command exited with status 0.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.ending == Ending::Exited(0)
     }
 
-    /// Every [`Self::word`].
+    /// All values of [`Self::word`].
     pub const WORDS: [&'static str; 8] =
         ["exited", "signaled", "timed_out", "cancelled", "refused", "undeliverable", "lost", "skipped"];
 
-    /// The word for the outcome in JSON and other output for programs.
+    /// Returns the outcome's name in JSON and other output for programs.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self.ending {
@@ -177,7 +179,7 @@ impl Outcome {
         }
     }
 
-    /// How its processes were ended, where they were.
+    /// Returns the kill proof, if sloth-runner killed the processes.
     #[must_use]
     pub fn proof(&self) -> Option<&KillProof> {
         match &self.ending {
@@ -187,7 +189,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the command ran to an end that is known.
+    /// Reports whether the command ran to a known end that no operator caused.
     #[must_use]
     pub fn has_run(&self) -> bool {
         match self.ending {
@@ -200,8 +202,8 @@ impl Outcome {
         }
     }
 
-    /// Whether the agent has it on its disk, and tells it again until the master has stored it. Everything else is the
-    /// master's conclusion, and true for good only once it is stored.
+    /// Reports whether the agent has the outcome on its disk and reports it again until the master has stored
+    /// it. Every other outcome is a conclusion of the master, and is final only once it is stored.
     #[must_use]
     pub fn is_agents_own(&self) -> bool {
         match &self.ending {
@@ -211,13 +213,14 @@ impl Outcome {
         }
     }
 
-    /// What of it tells groups of tasks apart: the word, and the status. Not which processes a kill found.
+    /// Returns the part that distinguishes groups of tasks: the word and the exit status, but not the
+    /// processes that a kill found.
     #[must_use]
     pub fn kind(&self) -> (&'static str, Option<u8>) {
         (self.word(), self.status())
     }
 
-    /// The outcome with who cancelled only where the agent's seal proves it, and without the seal.
+    /// Removes the seal, and clears `by` unless the seal proves it or the agent was stopped on its machine.
     #[must_use]
     pub fn cancelled_as_proved(mut self, is_proved: impl FnOnce(&str, Option<Seal>) -> bool) -> Self {
         if let Ending::Cancelled { by, seal, .. } = &mut self.ending
@@ -229,7 +232,7 @@ impl Outcome {
         self
     }
 
-    /// The outcome with the master's own record of who cancelled, where the agent has proved nothing about that.
+    /// Sets `by` from the master's record if the agent has proved nothing about it.
     #[must_use]
     pub fn cancelled_on_record(mut self, record: Option<Word>) -> Self {
         if let Ending::Cancelled { by, .. } = &mut self.ending
@@ -240,12 +243,13 @@ impl Outcome {
         self
     }
 
-    /// The task's own exit status as a shell would give it, where the end is the command's own.
+    /// Returns the exit status of the command as a shell reports it; `None` if the command did not end by
+    /// itself or by a foreign signal.
     #[must_use]
     pub fn status(&self) -> Option<u8> {
         match self.ending {
             Ending::Exited(code) => Some(code),
-            // Signals end at 64, so 128 + n always fits.
+            // The highest signal is 64, so 128 + n always fits.
             Ending::Signaled(signal) => signal.checked_add(128).and_then(|status| u8::try_from(status).ok()),
             _ => None,
         }
@@ -289,7 +293,7 @@ impl fmt::Display for KillProof {
     }
 }
 
-/// A signal's name as `kill -l` gives it, with `SIG`.
+/// Returns a signal's name as `kill -l` prints it, with `SIG` before it.
 #[must_use]
 pub fn signal_name(signal: i32) -> String {
     const NAMES: [&str; 32] = [

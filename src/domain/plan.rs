@@ -1,4 +1,4 @@
-//! The plan of a job: how many agents at once, in which batches, and when it stops.
+//! The plan of a job: the number of tasks at once, the batches, and the conditions to stop.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounded::Reason, groups::mask::Masks, share::Share};
 
-/// Tasks of one job that are under way at once, unless an operator says otherwise.
+/// The default number of tasks of one job that are in progress at once.
 pub const FANOUT: u32 = 512;
 
 /// A job's plan.
@@ -21,33 +21,34 @@ pub const FANOUT: u32 = 512;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
-    /// Most tasks at once; [`FANOUT`] when not given.
+    /// Maximum number of tasks in progress at once; [`FANOUT`] if not given.
     pub fanout: Option<u32>,
     /// The number of tasks of the first batch.
     pub canary: Option<u32>,
     /// The number of tasks of each later batch; one batch if not given.
     pub batch: Option<Share>,
-    /// More failures than this end the job: what was not started is skipped.
+    /// Maximum number of failures. With more failures the job stops, and tasks that have not started are
+    /// skipped.
     pub max_failures: Option<Share>,
     /// Pause between two batches, in milliseconds.
     pub pause_ms: Option<u64>,
-    /// What makes the job wait for an operator.
+    /// The conditions at which the job waits for an operator.
     pub stop_if: StopIf,
     /// Masks for comparing output.
     pub masks: Masks,
 }
 
-/// Conditions at which a job waits for an operator before it starts anything more.
+/// Conditions at which a job waits for an operator before it starts more tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StopIf {
     /// A task failed.
     pub failures: bool,
-    /// A task printed something else, or ended otherwise, than the canary.
+    /// A task's output or end differs from the canary's.
     pub differs: bool,
 }
 
-/// Text that is no condition.
+/// The error for text that is not a condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid condition {0:?}: use 'fail>0' or 'differs'")]
 pub struct InvalidCondition(String);
@@ -74,7 +75,7 @@ impl std::ops::BitOr for StopIf {
 }
 
 impl Plan {
-    /// How many tasks may be under way at once.
+    /// Returns the maximum number of tasks in progress at once.
     #[must_use]
     pub fn most_at_once(&self) -> usize {
         self.fanout.unwrap_or(FANOUT).max(1) as usize
@@ -91,17 +92,18 @@ impl Plan {
     }
 }
 
-/// Whether a job may start more of its tasks. It is stored, so that a restarted master holds what was held.
+/// Whether a job can start more tasks. The gate is stored, so that it stays held when the master restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gate {
-    /// Tasks of this batch and of those before it may be started.
+    /// The last batch whose tasks can start. The earlier batches can start too.
     pub open_batch: u32,
-    /// Whether they really may.
+    /// Whether tasks of the open batches can start.
     pub state: GateState,
-    /// Failures that an operator has seen and let pass.
+    /// The number of failures that an operator has accepted.
     pub forgiven: u32,
-    /// Tasks with whose output others are compared: the canary, and what an operator has let pass.
+    /// The tasks with which the output of others is compared: the canary, and tasks that an operator has
+    /// accepted.
     pub accepted: Vec<u32>,
 }
 
@@ -109,12 +111,12 @@ pub struct Gate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateState {
-    /// More may be started.
+    /// More tasks can start.
     #[default]
     Open,
-    /// Nothing more is started until an operator says so, for this reason.
+    /// No task starts until an operator promotes the job, for this reason.
     Held(Reason),
-    /// Nothing more is started ever, for this reason.
+    /// No task starts any more, for this reason.
     Stopped(Reason),
 }
 

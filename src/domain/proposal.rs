@@ -1,5 +1,5 @@
-//! What an agent proposes: its labels, and the address for a direct link. It has no effect before an operator accepts it. Knows
-//! neither agents nor the store.
+//! What an agent proposes: its labels, and the address for a direct link. A proposal has no effect until an
+//! operator accepts it. Does not depend on agents or the store.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,7 +10,7 @@ use super::{
     network::{Hosts, canonical},
 };
 
-/// Where an agent reports that a direct link can be opened.
+/// The address for a direct link, as an agent reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportedAddress {
     /// The host; `None` for the address at which the master sees the agent.
@@ -20,14 +20,15 @@ pub struct ReportedAddress {
 }
 
 impl ReportedAddress {
-    /// The address, seen from where the agent was observed; `None` for what cannot be an address.
+    /// Returns the address to dial. `observed` is the host if the agent reports none. `None` if the result is
+    /// not a valid address.
     #[must_use]
     pub fn seen_at(&self, observed: Option<IpAddr>) -> Option<DirectAddress> {
         DirectAddress::new(self.host.as_deref().unwrap_or_default(), self.port, observed)
     }
 }
 
-/// Where a direct link would go.
+/// The address to which a direct link would be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectAddress {
     host: String,
@@ -36,8 +37,8 @@ pub struct DirectAddress {
 }
 
 impl DirectAddress {
-    /// An agent's address: the host that it reports, or the one that it was `observed` at where it reports none. `None` for
-    /// what cannot be an address.
+    /// Creates an address from the host that the agent reports, or from the `observed` one if `reported` is
+    /// empty. `None` if the result is not a valid address.
     #[must_use]
     pub fn new(reported: &str, port: u16, observed: Option<IpAddr>) -> Option<Self> {
         let observed = observed.map(|address| address.to_canonical().to_string());
@@ -46,13 +47,13 @@ impl DirectAddress {
         (port > 0).then_some(Self { host, port, is_observed })
     }
 
-    /// The host: an address, or a name in lower case.
+    /// Returns the host: an IP address, or a name in lower case.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -66,26 +67,28 @@ impl fmt::Display for DirectAddress {
     }
 }
 
-/// Bytes of an unauthenticated peer's labels.
+/// Maximum number of bytes of labels that are kept for an unauthenticated peer.
 const BRIEF: usize = 1024;
 
-/// What a machine says of itself and what does not count, or not yet.
+/// What an agent reports and what is not in effect yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {
     /// The labels that the agent proposes.
     pub labels: Labels,
-    /// Where a direct link would go, if not to the address that the machine was observed at.
+    /// The address for a direct link; `None` if it is the address at which the machine was observed.
     pub direct: Option<DirectAddress>,
 }
 
 impl Proposal {
-    /// What a machine that nothing is known of says of itself.
+    /// Creates the proposal of a machine of which nothing was accepted yet. An observed address needs no
+    /// acceptance, so it is not part of the proposal.
     #[must_use]
     pub fn new(labels: Labels, direct: Option<DirectAddress>) -> Self {
         Self { labels, direct: direct.filter(|direct| !direct.is_observed) }
     }
 
-    /// The part of it that is kept of an unauthenticated peer: its labels up to 1 KiB. A thousand keys may wait, all of them in memory.
+    /// Returns the part that is kept for an unauthenticated peer: at most 1 KiB of labels. A thousand pending
+    /// keys can be in memory at once.
     #[must_use]
     pub fn brief(mut self) -> Self {
         let mut left = BRIEF;
@@ -98,7 +101,7 @@ impl Proposal {
         self
     }
 
-    /// Whether it proposes nothing.
+    /// Reports whether the proposal is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.direct.is_none()
@@ -120,35 +123,36 @@ impl fmt::Display for Proposal {
     }
 }
 
-/// What an operator types so that what agents propose counts.
+/// Returns the command with which an operator accepts what agents propose.
 #[must_use]
 pub fn acceptance(target: impl fmt::Display) -> String {
     format!("sloth-runner agent label --accept {target}")
 }
 
-/// What of an agent's words was accepted. It counts as long as the agent continues saying it, and is forgotten then.
+/// The labels and addresses of an agent that were accepted. Each is in effect while the agent reports it, and
+/// is dropped when the agent stops reporting it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Accepted {
-    /// Everything that it says.
+    /// Whether everything that the agent reports is in effect.
     all: bool,
     labels: Labels,
-    /// Where a direct link may go, host and port.
+    /// The accepted address for a direct link, as `host:port`.
     #[serde(skip_serializing_if = "Option::is_none")]
     direct: Option<String>,
-    /// Hosts to which it may go besides, by the terms of its token.
+    /// Further hosts to which a direct link can be opened, by the terms of the agent's token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hosts: Vec<Hosts>,
 }
 
 impl Accepted {
-    /// Everything that the agent says, now and later.
+    /// Accepts everything that the agent reports, now and later.
     #[must_use]
     pub fn all() -> Self {
         Self { all: true, ..Self::default() }
     }
 
-    /// Direct links to these hosts.
+    /// Accepts direct links to these hosts.
     #[must_use]
     pub fn hosts(hosts: Vec<Hosts>) -> Self {
         Self { hosts, ..Self::default() }
@@ -160,26 +164,27 @@ impl Accepted {
         self.direct = proposal.direct.map(|direct| direct.to_string()).or(self.direct.take());
     }
 
-    /// Takes what the agent says now: what it does not say any more would have to be accepted again.
+    /// Drops what the agent no longer reports. If the agent reports it again, it has to be accepted again.
     pub fn heard(&mut self, brought: &Labels, direct: Option<&DirectAddress>) {
         self.labels.retain(|key, value| brought.get(key) == Some(value));
         let said = direct.map(DirectAddress::to_string);
         self.direct = self.direct.take().filter(|accepted| said.as_ref() == Some(accepted));
     }
 
-    /// Accepts a label no more. Where everything counts it continues to.
+    /// Withdraws the acceptance of a label. Has no effect if everything is accepted.
     pub fn forget_label(&mut self, key: &str) {
         self.labels.remove(key);
     }
 
-    /// The labels that count, of those that the agent brings.
+    /// Returns the reported labels that are in effect.
     #[must_use]
     pub fn counting(&self, brought: &Labels) -> Labels {
         let counts = |(key, value): &(&_, &_)| self.all || self.labels.get(*key) == Some(*value);
         brought.iter().filter(counts).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// The labels that the agent brings and that do not count. What operators `set` for a key counts in any case.
+    /// Returns the reported labels that are not in effect. Keys that operators `set` are left out, because an
+    /// operator's value overrides the agent's.
     #[must_use]
     pub fn proposed(&self, brought: &Labels, set: &Labels) -> Labels {
         let counts = |key: &_, value: &_| self.all || self.labels.get(key) == Some(value);
@@ -187,7 +192,7 @@ impl Accepted {
         brought.iter().filter(is_proposed).map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Whether a direct link may be tried there.
+    /// Reports whether a direct link can be opened to this address.
     #[must_use]
     pub fn may_dial(&self, direct: &DirectAddress) -> bool {
         self.all

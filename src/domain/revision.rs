@@ -1,16 +1,16 @@
-//! Moments of a master's store, which tell an agent whether its master was restored from a backup.
+//! Revisions of a master's store. With them an agent detects that its master was restored from a backup.
 
 use serde::{Deserialize, Serialize};
 
 use super::seal::Seal;
 
-/// A moment of a master's store.
+/// A point in the history of a master's store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "(u64, u64)", from = "(u64, u64)")]
 pub struct Revision {
-    /// Counts the restorations of the store, as operators report them with `--restored`.
+    /// The number of restorations of the store that operators have reported with `--restored`.
     pub epoch: u64,
-    /// Counts the commits within that epoch.
+    /// The number of commits within that epoch.
     pub number: u64,
 }
 
@@ -26,13 +26,13 @@ impl From<Revision> for (u64, u64) {
     }
 }
 
-/// A revision with the master's proof that its store was there.
+/// A revision with the master's proof that its store had reached it.
 ///
-/// Of two that are otherwise the same, the one with a proof is the higher one.
+/// Of two equal revisions, the one with a seal is greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SealedRevision {
     /// The revision.
     pub revision: Revision,
-    /// The master's seal on it; `None` where there is no proof.
+    /// The master's seal on it; `None` if there is no proof.
     pub seal: Option<Seal>,
 }

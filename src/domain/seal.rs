@@ -1,5 +1,5 @@
-//! Seals: a master's proof of its own words, which others store and hand back. Opaque to everyone else; `trust::sealer` makes
-//! them.
+//! Seals: a master's proof of its own messages, which agents store and return. Opaque to everyone else.
+//! `trust::sealer` creates and checks them.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 #[serde(into = "String", try_from = "String")]
 pub struct Seal([u8; 32]);
 
-/// Bytes or text that are no seal.
+/// The error for bytes or text that are not a seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("that is not a seal: it has 32 bytes, or 64 hexadecimal digits")]
 pub struct InvalidSeal;
 
 impl Seal {
-    /// Its bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -1,12 +1,12 @@
-//! Lines that are cut by a gap: the rest of such a line must not look like a line that a command printed. Pure; does not know
-//! where lines go.
+//! Marks lines that are cut by a gap, so that the rest of such a line does not look like a line that a
+//! command printed. Pure: writes nothing itself.
 
-/// Ends what there is of a line whose rest is missing.
+/// The end of a line whose rest is missing.
 pub const CUT_END: &str = " …(bytes missing)";
-/// Begins the first line behind a gap: what there is of it may be its end only.
+/// The start of the first line after a gap, which may be only the end of a longer line.
 pub const CUT_BEGIN: &str = "(bytes missing)… ";
 
-/// How a stream of bytes continues over gaps.
+/// The position of an output stream relative to lines and gaps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seam {
     is_mid_line: bool,
@@ -14,14 +14,14 @@ pub struct Seam {
 }
 
 impl Seam {
-    /// Takes that bytes are missing here. Returns what ends the line that was begun.
+    /// Records that bytes are missing here. Returns the text that ends the line before the gap.
     #[must_use]
     pub fn gap(&mut self) -> String {
         self.is_behind_gap = true;
         if std::mem::take(&mut self.is_mid_line) { format!("{CUT_END}\n") } else { String::new() }
     }
 
-    /// Takes the bytes that come next. Returns what has to stand before them.
+    /// Records the next bytes. Returns the text to write before them.
     #[must_use]
     pub fn next(&mut self, data: &[u8]) -> &'static str {
         let Some(last) = data.last() else { return "" };

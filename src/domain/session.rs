@@ -1,7 +1,7 @@
 //! The messages of an agent's session with its master, and of enrolling with it.
 //!
-//! Knows neither how they travel nor what follows from them. Clocks of agents and masters count the time during which their
-//! machine was suspended.
+//! Does not depend on the transport or on the code that handles the messages. The clocks of agents and
+//! masters include the time during which their machine was suspended.
 
 pub use super::control::Closing;
 use super::{
@@ -27,8 +27,8 @@ pub struct Protocol {
 
 /// When the master sent a message, on a clock of its own.
 ///
-/// By the echoes of its own messages an agent determines how far that clock is from its own, and how long a message was in
-/// transit.
+/// From the echoes of its own messages, an agent determines the difference between that clock and its own,
+/// and how long a message was in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentAt {
     /// Identifies the clock; each start of the master has its own. Never 0.
@@ -37,12 +37,12 @@ pub struct SentAt {
     pub at_ms: u64,
 }
 
-/// A message of the agent that says when it was sent, as the master received it.
+/// The time of the agent's newest message, as the master received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo {
     /// When the agent sent it, in milliseconds on the agent's clock.
     pub at_ms: u64,
-    /// Milliseconds from when the master received it until it sent its own message.
+    /// How long before this message of the master the agent's message was received, in milliseconds.
     pub age_ms: u64,
 }
 
@@ -53,16 +53,16 @@ pub enum ToAgent {
     Welcome(Box<Welcome>),
     /// The first message, if it is not; the connection closes after it.
     Refused(SessionRefused),
-    /// A sign of life that asks for one.
+    /// A keep-alive that the agent answers.
     Ping(Ping),
-    /// Ends the agent.
+    /// Stops the agent.
     Stop {
         /// How long its tasks can continue, in milliseconds.
         grace_ms: u32,
     },
     /// The last message before the master closes the connection.
     Closing(Closing),
-    /// What the master found out about the direct link.
+    /// The result of the master's attempt to open a direct link.
     Link(LinkReport),
     /// Asks which tasks the agent still has.
     Inventory,
@@ -75,23 +75,23 @@ pub enum FromAgent {
     Hello(Box<Hello>),
     /// The state of its machine.
     Facts(Box<Facts>),
-    /// A sign of life; any other message is one too.
+    /// A keep-alive; any other message counts as one too.
     Heartbeat {
         /// When it was sent, in milliseconds on the agent's clock.
         at_ms: u64,
     },
-    /// The agent is ending and starts nothing.
+    /// The agent is stopping and starts no more tasks.
     Stopping {
         /// Tasks that still run.
         running: u32,
     },
     /// The last message before the agent's connector ends.
     Closing(Closing),
-    /// Tasks that the agent still has; several messages when they are many.
+    /// Tasks that the agent still has, in several messages if there are many.
     Inventory(Inventory),
 }
 
-/// What an agent says first.
+/// The agent's first message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hello {
     /// The newest protocol that the agent speaks.
@@ -102,7 +102,7 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The labels that the agent reports.
     pub labels: Labels,
-    /// Where the master can open a direct link.
+    /// The address for a direct link; `None` if the agent reports none.
     pub direct: Option<ReportedAddress>,
     /// The link that the agent is configured to use.
     pub link: LinkPreference,
@@ -110,7 +110,7 @@ pub struct Hello {
     pub seen: SealedRevision,
     /// How the agent came to trust the CA; `None` if that was not recorded.
     pub trust: Option<TrustBasis>,
-    /// The agent is stopping.
+    /// Whether the agent is stopping.
     pub is_stopping: bool,
     /// When it was sent, in milliseconds on the agent's clock.
     pub at_ms: u64,
@@ -127,14 +127,14 @@ pub enum TrustBasis {
     Local,
     /// An operator typed the code that the agent printed.
     Code,
-    /// The agent trusted the first CA that it met, as 0.1.0 did.
+    /// The agent trusted the first CA that it saw, as version 0.1.0 did.
     FirstUse,
 }
 
 impl TrustBasis {
     const ALL: [Self; 5] = [Self::Token, Self::Fingerprint, Self::Local, Self::Code, Self::FirstUse];
 
-    /// The word for it, as agents store it and people see it.
+    /// Returns the basis's name, as agents store it and people see it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -146,7 +146,7 @@ impl TrustBasis {
         }
     }
 
-    /// The one with this word.
+    /// Returns the basis with this name.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|basis| basis.word() == word)
@@ -160,7 +160,7 @@ pub struct Welcome {
     pub protocol: Protocol,
     /// The master's software version.
     pub version: String,
-    /// How often the agent has to say something at least, in milliseconds.
+    /// The longest interval between two messages of the agent, in milliseconds.
     pub heartbeat_ms: u32,
     /// The revision of the master's store.
     pub revision: SealedRevision,
@@ -168,13 +168,13 @@ pub struct Welcome {
     pub observed_address: String,
     /// When it was sent.
     pub sent: SentAt,
-    /// The Hello that it answers.
+    /// The echo of the Hello that it answers.
     pub echo: Option<Echo>,
-    /// A digest of the master's machine id, by which an agent on the same machine recognizes it.
+    /// A digest of the master's machine id. An agent on the same machine recognizes it.
     pub machine: Option<Fingerprint>,
-    /// The user that the master runs as on that machine.
+    /// The id of the user that the master runs as on that machine.
     pub user_id: u32,
-    /// What the agent reports and what is not in effect before an operator has accepted it.
+    /// What the agent reports and an operator has not accepted yet.
     pub proposed: Proposal,
     /// The masters of the cluster that the agent can connect to, this one first. There is one today.
     pub masters: Vec<MasterInfo>,
@@ -192,9 +192,9 @@ pub struct MasterInfo {
 /// The master refuses an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRefused {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub kind: RefusalKind,
-    /// Why and what to do, for people.
+    /// The reason and what to do, for people.
     pub message: String,
     /// How long to wait before the next attempt, in milliseconds.
     pub retry_after_ms: u32,
@@ -213,20 +213,21 @@ pub enum RefusalKind {
     Busy,
 }
 
-/// A sign of life from the master.
+/// A keep-alive from the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ping {
     /// When it was sent.
     pub sent: SentAt,
-    /// The newest message of the agent that had arrived by then.
+    /// The echo of the newest message of the agent at that time.
     pub echo: Option<Echo>,
-    /// A revision that the agent has to remember because it ended the rights of an operator or agent.
+    /// A revision that the agent must store, because it revoked an operator or an agent.
     pub revision: Option<SealedRevision>,
 }
 
-/// What the master found out about the direct link.
+/// The result of the master's attempt to open a direct link.
 ///
-/// It is one word only: what answers where is for operators, since the agent chooses the address.
+/// It contains only a state. The agent chooses the address, so it must not learn which service answers there;
+/// operators see that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkReport {
     /// The state of the direct link.
@@ -238,16 +239,16 @@ pub struct LinkReport {
 pub enum DirectState {
     /// It is open.
     Connected,
-    /// It could not be opened; it is tried again.
+    /// It could not be opened. The master tries again.
     Unreachable,
-    /// The address waits until an operator accepts it.
+    /// An operator has not accepted the address yet.
     Proposed,
-    /// The agent wants none.
+    /// The agent is configured not to use one.
     Unwanted,
 }
 
 impl DirectState {
-    /// The word for it, in logs.
+    /// Returns the state's name, for logs.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -258,7 +259,7 @@ impl DirectState {
         }
     }
 
-    /// The link that is used in this state.
+    /// Returns the link that is used in this state.
     #[must_use]
     pub fn link(self) -> LinkKind {
         if self == Self::Connected { LinkKind::Direct } else { LinkKind::Tunnel }
@@ -270,7 +271,7 @@ impl DirectState {
 pub struct Inventory {
     /// The tasks.
     pub tasks: Vec<HeldTask>,
-    /// How many more were in the message and are not valid.
+    /// The number of further tasks in the message that are not valid.
     pub invalid: usize,
 }
 
@@ -279,18 +280,18 @@ pub struct Inventory {
 pub struct HeldTask {
     /// Its id.
     pub id: TaskId,
-    /// What it is.
+    /// Its specification.
     pub spec: TaskSpec,
     /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
     pub started_ms: u64,
 }
 
-/// Asks for an agent's certificate.
+/// Requests an agent's certificate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Enroll {
     /// The newest protocol that the agent speaks.
     pub protocol: Protocol,
-    /// The name that the agent asks for, which is not checked yet.
+    /// The name that the agent requests, which is not checked yet.
     pub name: String,
     /// A PKCS #10 request in DER, signed by the agent's key.
     pub certificate_request: Vec<u8>,
@@ -298,11 +299,12 @@ pub struct Enroll {
     pub token: Option<String>,
     /// The agent's software version.
     pub version: String,
-    /// The proof, by its one-time code, that the agent has this key and was shown the CA of this connection.
+    /// The proof, with the one-time code, that the agent has this key and was shown the CA of this
+    /// connection.
     pub code_proof: Option<Seal>,
     /// The labels that the agent reports.
     pub labels: Labels,
-    /// Where the master could open a direct link.
+    /// The address for a direct link; `None` if the agent reports none.
     pub direct: Option<ReportedAddress>,
 }
 
@@ -317,26 +319,27 @@ pub enum EnrollAnswer {
         ca_certificate: Vec<u8>,
         /// The cluster's name.
         cluster: String,
-        /// The master's proof by the one-time code that an operator typed.
+        /// The master's proof, with the one-time code that an operator typed.
         code_proof: Option<Seal>,
     },
     /// The key waits for approval.
     Pending {
-        /// When to ask again, in milliseconds.
+        /// How long to wait before the next request, in milliseconds.
         retry_after_ms: u32,
-        /// Another key is known under this name.
+        /// Whether another key is already enrolled under this name.
         key_changed: bool,
     },
     /// The key is refused.
     Refused {
-        /// Why and what to do, for people.
+        /// The reason and what to do, for people.
         reason: String,
-        /// When to ask again, in milliseconds; `None` if that would change nothing.
+        /// How long to wait before the next request, in milliseconds; `None` if that would not change
+        /// anything.
         retry_after_ms: Option<u32>,
     },
 }
 
-/// Asks for an operator's certificate.
+/// Requests an operator's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogIn {
     /// The newest protocol that the client speaks.
@@ -350,7 +353,7 @@ pub struct LogIn {
 /// The answer to [`LogIn`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogInAnswer {
-    /// The key is the operator's.
+    /// The key is registered as the operator's.
     LoggedIn {
         /// The operator's certificate in DER.
         certificate: Vec<u8>,

@@ -14,13 +14,14 @@ pub enum Share {
     Percent(u32),
 }
 
-/// Text that is no share.
+/// The error for text that is neither a number nor a percentage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a number nor a percentage: write 5 or 10%")]
 pub struct InvalidShare(String);
 
 impl Share {
-    /// How many that are of `total`, rounded up, so that some per cent of something are never nothing.
+    /// Returns the number of items out of `total`. Percentages are rounded up, so that more than 0% of
+    /// something is never zero.
     #[must_use]
     pub fn of(self, total: usize) -> usize {
         match self {

@@ -1,4 +1,5 @@
-//! The sign of each state: a glyph and its meaning, the same in tables, in lines and on the screen. Knows no colours.
+//! The sign of each state: a glyph and its meaning, the same in tables, in lines and on the screen. Colours
+//! are assigned elsewhere.
 
 use std::fmt;
 
@@ -15,13 +16,13 @@ pub enum Meaning {
     Good,
     /// A failure that needs attention.
     Bad,
-    /// A state that waits for something, or that nobody has to act on.
+    /// A state that waits for something, or that needs no action.
     Waiting,
     /// Work that continues.
     Running,
 }
 
-/// A glyph that stands for a state; never one that terminals draw as emoji.
+/// A glyph for a state. Terminals draw none of these glyphs as emoji.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
     /// The glyph.
@@ -35,13 +36,13 @@ impl Sign {
     pub const SUCCESS: Self = Self::new('✓', Meaning::Good);
     /// A task that ran and failed.
     pub const FAILURE: Self = Self::new('✗', Meaning::Bad);
-    /// A task of which nobody knows how it ended.
+    /// A task whose end is unknown.
     pub const LOST: Self = Self::new('?', Meaning::Bad);
-    /// A task that did not start, because its agent refused it or was not there.
+    /// A task that did not start, because its agent refused it or was offline.
     pub const NOT_STARTED: Self = Self::new('⊘', Meaning::Bad);
-    /// A task that was not to start any more.
+    /// A task that was skipped.
     pub const SKIPPED: Self = Self::new('⊘', Meaning::Waiting);
-    /// A task whose agent has no contact.
+    /// A task without contact to its agent.
     pub const NO_CONTACT: Self = Self::new('~', Meaning::Waiting);
     /// A task that has not ended.
     pub const RUNNING: Self = Self::new('▸', Meaning::Running);
@@ -66,7 +67,7 @@ impl fmt::Display for Sign {
 }
 
 impl Outcome {
-    /// The sign that stands for it.
+    /// Returns the sign of the outcome.
     #[must_use]
     pub fn sign(&self) -> Sign {
         match self.ending {
@@ -82,7 +83,7 @@ impl Outcome {
 }
 
 impl AgentState {
-    /// The sign that stands for it.
+    /// Returns the sign of the state.
     #[must_use]
     pub fn sign(self) -> Sign {
         match self {
@@ -96,7 +97,7 @@ impl AgentState {
 }
 
 impl Task {
-    /// The sign of its state.
+    /// Returns the sign of the task's state.
     #[must_use]
     pub fn sign(&self) -> Sign {
         match &self.state {
@@ -109,7 +110,7 @@ impl Task {
 }
 
 impl LastJob {
-    /// The sign of the agent's task in it.
+    /// Returns the sign of the task's state.
     #[must_use]
     pub fn sign(&self) -> Sign {
         self.state.outcome().map_or(Sign::of_open(!self.no_contact), Outcome::sign)

@@ -1,4 +1,5 @@
-//! The terms of a join token: who may join with it, and which of their proposals are accepted. Knows no secret and no store.
+//! The terms of a join token: which agents can join with it, and which of their proposals are accepted. Does
+//! not depend on the secret or the store.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,23 +11,23 @@ use super::{
     target::names::Names,
 };
 
-/// Networks, hosts and labels that one token may name of each kind.
+/// Maximum number of networks, of hosts and of labels in the terms of one token.
 pub const MAX_TERMS: usize = 64;
 
-/// On which terms a token lets agents in.
+/// The terms of a join token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Terms {
-    /// Labels that each agent gets that joins with it.
+    /// Labels that each agent gets when it joins with the token.
     #[serde(skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Names that may join with it; any where there are none.
+    /// Names that can join; `None` for any name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub names: Option<Names>,
-    /// Where they may come from; from anywhere where there are none.
+    /// Networks from which agents can join; empty for any network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<Network>,
-    /// Hosts that they may report for direct links, besides the host at which the master sees them.
+    /// Hosts that the agents can report for direct links, besides the host at which the master sees them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub direct: Vec<Hosts>,
 }
@@ -37,31 +38,31 @@ pub enum Unmet {
     /// The token is for other names.
     #[error("the join token is for other names than {name}: for {names}")]
     Name {
-        /// The name that was asked for.
+        /// The name of the agent.
         name: AgentName,
-        /// Those that may join.
+        /// The names that can join.
         names: Names,
     },
     /// The token is for machines of other networks.
     #[error("the join token is for machines of {}, and this one comes from {from}", joined(networks))]
     From {
-        /// Where it comes from.
+        /// The address of the machine.
         from: String,
-        /// Where it may come from.
+        /// The networks of the token.
         networks: Vec<Network>,
     },
 }
 
-/// Things in a row, for a sentence or a table.
+/// Joins values with commas, for a sentence or a table.
 fn joined<T: fmt::Display>(all: &[T]) -> String {
     all.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl Terms {
-    /// Whether an agent of this name may join from an address; `None` is the master's own socket.
+    /// Checks whether an agent with this name can join from an address; `None` is the master's own socket.
     ///
     /// # Errors
-    /// When it may not.
+    /// The term that the agent does not meet.
     pub fn check(&self, name: &AgentName, from: Option<IpAddr>) -> Result<(), Unmet> {
         if let Some(names) = self.names.as_ref().filter(|names| !names.mean(name)) {
             return Err(Unmet::Name { name: name.clone(), names: names.clone() });

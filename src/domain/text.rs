@@ -1,9 +1,10 @@
-//! Makes text from other machines fit for a screen: without control characters, and cut to a width in terminal cells.
+//! Prepares text from other machines for a terminal: removes control characters and cuts it to a width in
+//! cells.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Whether a character would change the order or the look of what stands around it: controls, line separators, marks of
-/// direction (Unicode's `Bidi_Control`), and the invisible tags.
+/// Reports whether a character could change the order or the look of the text around it: control characters,
+/// line separators, directional marks (Unicode's `Bidi_Control`) and invisible tags.
 #[must_use]
 pub fn is_harmful(sign: char) -> bool {
     sign.is_control()
@@ -14,13 +15,13 @@ pub fn is_harmful(sign: char) -> bool {
         )
 }
 
-/// A text with a space in place of every harmful character: for names and reasons from elsewhere.
+/// Replaces every harmful character with a space. For names and reasons from other machines.
 #[must_use]
 pub fn strip_control(text: &str) -> String {
     text.chars().map(|sign| if is_harmful(sign) { ' ' } else { sign }).collect()
 }
 
-/// How many cells a text takes.
+/// Returns the width of a text in terminal cells.
 #[must_use]
 pub fn width(text: &str) -> usize {
     text.width()
@@ -40,7 +41,7 @@ pub fn beginning(text: &str, room: usize) -> (&str, usize) {
     (text, used)
 }
 
-/// A text cut at its end to fit, with a mark where it was cut.
+/// Cuts a text at its end to at most `room` cells, with a mark where it was cut.
 #[must_use]
 pub fn clipped(text: &str, room: usize, mark: &str) -> String {
     if text.width() <= room {
@@ -59,7 +60,7 @@ pub fn pad_to_width(text: &str, room: usize, mark: &str) -> String {
     text
 }
 
-/// Folded names cut in the middle: their end says which is the last.
+/// Cuts a text in its middle to at most `room` cells. For folded names, whose end shows the last name.
 #[must_use]
 pub fn middle_clipped(text: &str, room: usize, mark: &str) -> String {
     if text.width() <= room {
@@ -80,7 +81,7 @@ pub fn middle_clipped(text: &str, room: usize, mark: &str) -> String {
     format!("{start}{mark}{}", &text[end..])
 }
 
-/// A number of bytes as people say it: `412 B`, `3.1 kB`, `24 MB`, in powers of 1000.
+/// Formats a number of bytes for people: `412 B`, `3.1 kB`, `24 MB`, in powers of 1000.
 #[must_use]
 pub fn spoken_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -98,7 +99,7 @@ pub fn spoken_bytes(bytes: u64) -> String {
     }
 }
 
-/// A noun in the number that goes with a count.
+/// Returns a noun in the singular or plural form for a count.
 #[must_use]
 pub fn plural(noun: &str, count: usize) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }

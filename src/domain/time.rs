@@ -1,4 +1,5 @@
-//! Times and lengths of time as people read them. Knows no clock, and no zone but the one it is given.
+//! Times and durations as people read them. Uses no clock and no time zone except the one that the caller
+//! passes.
 
 use std::{fmt::Display, time::Duration};
 
@@ -9,7 +10,7 @@ fn moment<Z: TimeZone>(ms: u64, zone: &Z) -> DateTime<Z> {
     utc.with_timezone(zone)
 }
 
-/// A moment in a zone: the time alone on the day it is, else with its date.
+/// Formats a time in a zone: only the time of day if it is today, otherwise with its date.
 #[must_use]
 pub fn local_time<Z: TimeZone<Offset: Display>>(ms: u64, now_ms: u64, zone: &Z) -> String {
     let (moment, now) = (moment(ms, zone), self::moment(now_ms, zone));
@@ -17,19 +18,19 @@ pub fn local_time<Z: TimeZone<Offset: Display>>(ms: u64, now_ms: u64, zone: &Z) 
     moment.format(format).to_string()
 }
 
-/// A moment's time of day, to the millisecond: `14:02:11.250`.
+/// Formats the time of day, with milliseconds: `14:02:11.250`.
 #[must_use]
 pub fn time_of_day<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
     moment(ms, zone).format("%H:%M:%S%.3f").to_string()
 }
 
-/// A moment with its zone, for what leaves the screen: `2026-11-23T14:02:11+01:00`.
+/// Formats a time with its zone, for files and other programs: `2026-11-23T14:02:11+01:00`.
 #[must_use]
 pub fn iso_time<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
     moment(ms, zone).format("%FT%T%:z").to_string()
 }
 
-/// A length of time in a sentence: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
+/// Formats a duration for a sentence: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let (seconds, ms) = (duration.as_secs(), duration.subsec_millis());
@@ -42,7 +43,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
-/// What something took, where there is room for four characters: `12ms`, `3.1s`, and from ten seconds on as [`short_age`].
+/// Formats a duration in at most four characters: `12ms`, `3.1s`, and from ten seconds on as [`short_age`].
 #[must_use]
 pub fn short_duration(ms: u64) -> String {
     match ms {
@@ -52,7 +53,7 @@ pub fn short_duration(ms: u64) -> String {
     }
 }
 
-/// How long ago something was, where there is room for three characters: `12s`, `3m`, `5h`, `18d`.
+/// Formats an age in at most three characters: `12s`, `3m`, `5h`, `18d`.
 #[must_use]
 pub fn short_age(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -64,7 +65,7 @@ pub fn short_age(ms: u64) -> String {
     }
 }
 
-/// Minutes and seconds as a clock shows them: `1:12`, `2:03:09`.
+/// Formats a duration as a stopwatch does: `1:12`, `2:03:09`.
 #[must_use]
 pub fn stopwatch(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();

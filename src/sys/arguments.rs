@@ -1,7 +1,7 @@
-//! The arguments of this process. Overwrites secrets among them.
+//! The command-line arguments of this process, and the overwriting of secrets in them.
 //!
-//! Every user of a machine can read the arguments of every process, by `ps` and in `/proc/PID/cmdline`. Which of them are
-//! secrets this module does not know.
+//! Every user of a machine can read the arguments of every process, with `ps` and in `/proc/PID/cmdline`. The
+//! caller knows which arguments are secrets.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,21 +14,23 @@ use std::{
 
 static GIVEN: OnceLock<Vec<OsString>> = OnceLock::new();
 
-/// The words as they were given, the program's name first.
+/// Returns the arguments as the process received them. The first one is the program's name.
 #[must_use]
 pub fn given() -> &'static [OsString] {
     GIVEN.get_or_init(|| std::env::args_os().collect())
 }
 
-/// A part of a word: which word, and which of its bytes.
+/// A part of an argument: the index of the argument, and the range of its bytes.
 pub type Part = (usize, Range<usize>);
 
-/// Overwrites what `find` finds in the words that the system shows of this process; [`given`] still has it.
+/// Overwrites the parts that `find` returns in the arguments that the system shows of this process. [`given`]
+/// still returns the original arguments.
 ///
-/// To be called while the process is still allowed to write to its own memory, before it forbids core dumps.
+/// Must be called before the process forbids core dumps: afterwards it cannot write to its own memory.
 ///
 /// # Errors
-/// When the kernel does not let the process do that.
+/// When the process cannot write to its own memory, or when the arguments are not where the kernel reports
+/// them.
 pub fn hide(find: impl FnOnce(&[OsString]) -> Vec<Part>) -> io::Result<()> {
     let words = given();
     let parts = find(words);
@@ -47,7 +49,7 @@ pub fn hide(find: impl FnOnce(&[OsString]) -> Vec<Part>) -> io::Result<()> {
     Ok(())
 }
 
-/// Words as they lie in memory, a NUL behind each.
+/// Returns the words as they are in memory: a NUL byte follows each of them.
 fn joined(words: &[OsString]) -> Vec<u8> {
     words
         .iter()
@@ -57,7 +59,8 @@ fn joined(words: &[OsString]) -> Vec<u8> {
         .collect()
 }
 
-/// Where the words begin in memory: field 48 of `proc_pid_stat(5)`. The first behind the name is field 3.
+/// Returns the address of the first argument: field 48 of `proc_pid_stat(5)`. Field 3 is the first after the
+/// name.
 fn start_of_words(stat: &str) -> Option<u64> {
     let fields = stat.get(stat.rfind(')')? + 2..)?;
     fields.split(' ').nth(45)?.parse().ok().filter(|start| *start != 0)

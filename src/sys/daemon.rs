@@ -1,6 +1,7 @@
 //! Implements `--daemon`: starts the program again in a new session, and waits for its report.
 //!
-//! The new process talks back on its standard output, one line of JSON; nothing forks under tokio.
+//! The new process writes its report to its standard output, as one line of JSON. No process forks while
+//! tokio runs in it.
 
 use std::{
     ffi::OsString,
@@ -16,28 +17,28 @@ use super::{
     process::{in_new_session, own_program},
 };
 
-/// The hidden flag that tells the new process what it is.
+/// The hidden flag that marks the new process as the daemon.
 pub const FLAG: &str = "--daemonized";
 
-/// What a daemon says once it knows whether it works.
+/// The report of a daemon when its start has succeeded or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    /// It serves; the text is for the person who started it.
+    /// The daemon serves requests. The text is for the person who started it.
     Ready(String),
-    /// It does not, and ends; the text says why.
+    /// The daemon ends. The text is the reason.
     Failed(String),
 }
 
-/// Starts this program again with the same arguments and this on its standard input, and returns what the new process
-/// reports.
+/// Starts this program again with the same arguments and with `input` on its standard input. Returns the
+/// report of the new process.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When it cannot be started, or its report cannot be read.
 pub fn start(input: &str) -> io::Result<Report> {
     let arguments: Vec<&OsString> =
         given().iter().skip(1).filter(|argument| *argument != "--daemon").collect();
-    // The flag goes right behind the command's words, where it cannot be taken for a value.
+    // The flag comes directly after the subcommands, where it cannot be parsed as the value of an option.
     let words = arguments.iter().take_while(|argument| !argument.to_string_lossy().starts_with('-')).count();
     let mut command = own_program();
     command
@@ -49,7 +50,7 @@ pub fn start(input: &str) -> io::Result<Report> {
         .stderr(Stdio::null());
     let mut child = in_new_session(&mut command).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that ended without reading it says why below.
+        // If the process ended without reading its input, its report below contains the reason.
         let _ = stdin.write_all(input.as_bytes());
     }
     let mut line = String::new();
@@ -61,15 +62,16 @@ pub fn start(input: &str) -> io::Result<Report> {
     }))
 }
 
-/// Changes to the root directory, so that the process keeps no file system busy. All given paths must be absolute by then.
+/// Changes to the root directory, so that the process keeps no file system busy. Relative paths must be made
+/// absolute before this call.
 ///
 /// # Errors
-/// Never, where there is a root directory.
+/// When the root directory is not accessible.
 pub fn leave_directory() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// In the new process: reports, and lets go of the pipes.
+/// Writes the report of the new process, and closes the pipes to the process that started it.
 ///
 /// # Errors
 /// When standard input or output cannot be replaced.

@@ -1,5 +1,5 @@
-//! The limit of open files and connections: connections from other machines are refused before the last descriptors are used, so
-//! that local operators and files still get some.
+//! The limit on open file descriptors. Connections from other machines are refused before the last
+//! descriptors are used, so that some remain for local operators and for files.
 
 use std::{
     io,
@@ -10,44 +10,46 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-/// Descriptors that connections from elsewhere do not take, at most; of a small limit it is half.
+/// Number of descriptors that remote connections do not use; half of the limit, if that is less.
 const RESERVED: usize = 64;
-/// How long it is waited before a connection is taken again, where none can be.
+/// Delay before the next accept, after a connection could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// The interval between two messages that there are none.
+/// Minimum interval between two log messages that connections cannot be accepted.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The limit that this process was started with.
+/// The soft and the hard limit that this process was started with.
 static STARTED_WITH: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
 
-/// How many there may be.
+/// Returns the maximum number of open descriptors of this process (the soft limit).
 #[must_use]
 pub fn limit() -> Option<usize> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(limit, _)| usize::try_from(limit).ok())
 }
 
-/// Lets this process have as many as the system allows it.
+/// Raises the soft limit of this process to its hard limit.
 pub fn raise_limit() {
     if let Ok((limit, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = STARTED_WITH.set((limit, most));
-        // Without it there are fewer connections, which says so by itself.
+        // If this fails, connections are refused earlier, which is logged then.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
 }
 
-/// The limit that a program has to be given that this process starts: old ones cannot live with more than 1024.
+/// Returns the limit for programs that this process starts: the one that this process was started with, since
+/// old programs cannot handle more than 1024 descriptors.
 #[must_use]
 pub fn limit_of_programs() -> Option<(rlim_t, rlim_t)> {
     STARTED_WITH.get().copied()
 }
 
-/// Whether a descriptor that was just opened is one of the last ones. The lowest that is free is always the next.
+/// Reports whether a descriptor that was just opened is one of the last. The kernel assigns the lowest free
+/// number.
 fn is_scarce(descriptor: &impl AsFd) -> bool {
     let number = usize::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);
     limit().is_some_and(|limit| is_among_the_last(number, limit))
 }
 
-/// Whether nearly all are in use.
+/// Reports whether nearly all descriptors are in use.
 #[must_use]
 pub fn are_scarce() -> bool {
     std::fs::File::open("/dev/null").map_or(true, |file| is_scarce(&file))
@@ -69,7 +71,7 @@ pub async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) ->
     None
 }
 
-/// Says, once in a while, that connections cannot be taken.
+/// Logs that connections cannot be accepted, at most once per [`LOG_INTERVAL`].
 fn complain(error: Option<&io::Error>) {
     static SAID: Mutex<Option<Instant>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);

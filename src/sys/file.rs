@@ -8,17 +8,18 @@ use std::{
 
 use bytes::Bytes;
 
-/// The file of a sequence that begins at `first`; its name sorts as the number does.
+/// Returns the path of the file of a sequence that begins at position `first`. The names sort as the numbers
+/// do.
 #[must_use]
 pub fn numbered(directory: &Path, first: u64, ending: &str) -> PathBuf {
     directory.join(format!("{first:020}.{ending}"))
 }
 
-/// What `before` holds and what comes at `position`, at most `room` bytes more. Nothing is cleared before it is read
-/// into, which would cost as much as the reading.
+/// Returns the bytes of `before`, followed by at most `room` bytes that are read at `position`. The buffer is
+/// not zeroed first, which would cost as much as the read.
 ///
 /// # Errors
-/// When the disk does not give them.
+/// When the file cannot be read.
 pub fn read_more(file: &File, position: u64, before: &Bytes, room: usize) -> io::Result<Bytes> {
     let mut buffer = Vec::with_capacity(before.len() + room);
     buffer.extend_from_slice(before);
@@ -26,10 +27,10 @@ pub fn read_more(file: &File, position: u64, before: &Bytes, room: usize) -> io:
     Ok(buffer.into())
 }
 
-/// How much of the volume that holds a path is used, in per cent of what its users may have.
+/// Returns the used space of the volume that contains a path, in percent of the space that users may use.
 ///
 /// # Errors
-/// When the system does not tell.
+/// When the system does not report it.
 pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
     let volume = rustix::fs::statvfs(path)?;
     let used = volume.f_blocks.saturating_sub(volume.f_bfree);
@@ -37,10 +38,10 @@ pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
     Ok(u8::try_from((used * 100).div_ceil(all.max(1))).unwrap_or(100))
 }
 
-/// Brings the names in a directory to the disk.
+/// Syncs the names in a directory to the disk.
 ///
 /// # Errors
-/// When it is not there, or the disk does not take them.
+/// When the directory does not exist, or the sync fails.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
@@ -52,13 +53,13 @@ pub fn widen_pipe(pipe: &File, bytes: usize) {
     }
 }
 
-/// Writes pieces as one at a position, all of them whole.
+/// Writes all pieces completely, one after the other, beginning at a position.
 ///
 /// # Errors
-/// When the disk does not take them; a part of them may be there then.
+/// When the write fails. A part of the pieces may be written then.
 pub fn write_pieces_at(file: &File, position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
     let (mut rest, mut written) = (pieces, 0);
-    // Empty pieces in front would look like a file that takes nothing.
+    // Skips empty pieces at the front: a write of 0 bytes would look like an error.
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         match rustix::io::pwritev(file, rest, position + written).map_err(io::Error::from) {

@@ -1,23 +1,26 @@
-//! Threads with a low priority, for work that unauthenticated peers can cause: they use what the machine has left.
+//! Threads with a low priority, for work that unauthenticated peers can cause. They get little processor time
+//! when other threads need it.
 
 use std::{sync::OnceLock, thread::available_parallelism};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How far they give way: at 10 a thread gets about a tenth of what one at 0 gets where both want a processor (sched(7)).
+/// Increment of the nice value: a thread at 10 gets about a tenth of the time of a thread at 0 when both
+/// compete for a processor (sched(7)).
 const NICE: i32 = 10;
 
-/// Most threads that give way.
+/// Maximum number of low-priority threads.
 const MAX_THREADS: usize = 4;
 
-/// The runtime whose threads give way: as many as there are processors, at most four. It begins with the first use, and lasts
-/// as long as the process. `None` where it cannot be made.
+/// Returns the runtime with low-priority threads: one for each processor, at most four. It starts at the
+/// first call and lives as long as the process. `None` if it cannot be created.
 #[must_use]
 pub fn giving_way() -> Option<&'static Handle> {
     static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
     let begin = || {
         let give_way = || {
-            // On Linux this is the calling thread's alone. One that may not is as good as the others.
+            // On Linux this applies only to the calling thread. If it fails, the thread works with normal
+            // priority.
             let _ = rustix::process::nice(NICE);
         };
         let count = available_parallelism().map_or(1, |count| count.get().min(MAX_THREADS));
@@ -36,7 +39,7 @@ mod tests {
         let nice = || rustix::process::nice(0).unwrap();
         let own = nice();
         let theirs = giving_way().unwrap().spawn(async move { nice() }).await.unwrap();
-        // 19 is as far as one can give way.
+        // 19 is the highest nice value.
         assert_eq!((theirs, nice()), ((own + NICE).min(19), own));
     }
 }

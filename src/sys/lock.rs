@@ -1,4 +1,4 @@
-//! Lock files, and the process ids in them. Does not know who uses them.
+//! Lock files, and the process ids in them.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// A lock on a file, held until this is closed here and in every process that inherited it.
+/// A lock on a file, held until the file is closed in this process and in every process that inherited it.
 #[derive(Debug)]
 pub struct Lock(File);
 
@@ -15,7 +15,7 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     match opened {
-        // One that is there can be locked all the same.
+        // An existing file can be locked even if it is opened only for reading.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             File::open(path).map_err(|_| error)
         }
@@ -24,7 +24,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Lock {
-    /// Takes the lock; `None` when another process holds it.
+    /// Takes the lock. Returns `None` if another process holds it.
     ///
     /// # Errors
     /// When the file cannot be opened or locked for another reason.
@@ -37,16 +37,17 @@ impl Lock {
         }
     }
 
-    /// The same lock for a process that is about to be forked: it is free when both have closed it.
+    /// Returns the same lock for a process that is about to be forked. It is released when both processes
+    /// have closed it.
     ///
     /// # Errors
-    /// When there is no room for another descriptor.
+    /// When no more descriptors are available.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// Writes the own process id into the locked file. Always as long, and over what is there: a file that was there needs
-    /// no room on a disk that has none.
+    /// Writes the id of this process into the locked file. The text has a fixed length and overwrites the old
+    /// one, so that an existing file needs no space on a full disk.
     ///
     /// # Errors
     /// When writing fails.
@@ -54,17 +55,17 @@ impl Lock {
         let is_read_only =
             rustix::fs::fcntl_getfl(&self.0)? & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::RDONLY;
         if is_read_only {
-            // On a disk that takes nothing.
+            // The file system is read-only.
             return Ok(());
         }
         self.0.write_all_at(format!("{:>10}\n", std::process::id()).as_bytes(), 0)
     }
 }
 
-/// The process id in a pid file, when its writer still holds the lock. A stale file names nobody.
+/// Returns the process id in a pid file if the lock is still held; `None` if the file is missing or stale.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
+/// When the file exists and cannot be read.
 pub fn holder(path: &Path) -> io::Result<Option<i32>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -76,7 +77,7 @@ pub fn holder(path: &Path) -> io::Result<Option<i32>> {
     Ok(if is_locked(&file)? { text.trim().parse().ok() } else { None })
 }
 
-/// Whether another process holds the lock on an existing file.
+/// Reports whether another process holds the lock on an existing file.
 ///
 /// # Errors
 /// When the file cannot be opened.

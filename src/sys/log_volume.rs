@@ -1,7 +1,8 @@
 //! Limits the size of the log: peers that make a daemon log must not be able to fill the disk.
 //!
-//! A log is bounded in bytes, as a bucket that fills slowly: a whole fleet may come back at once, and nobody may continue like
-//! that. The last part of the bucket is for errors. What is left out is counted, and said when there is room again.
+//! A token bucket limits the bytes of the log. Its size permits the burst of a whole fleet that reconnects at
+//! once; its slow rate limits what follows. The last part of the bucket is reserved for errors. Lines that do
+//! not fit are counted, and the count is logged when there is room again.
 
 use std::{
     io::{self, Write},
@@ -14,18 +15,18 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::log_format::LogFormat;
 
-/// Bytes that may be written at once.
+/// Maximum number of bytes of a burst.
 const AT_ONCE: f64 = 16.0 * 1024.0 * 1024.0;
-/// Those of them that only errors take.
+/// Bytes of the burst that are reserved for errors.
 const FOR_ERRORS: f64 = 1024.0 * 1024.0;
-/// Bytes a second after that: 170 MB a day.
+/// Bytes per second after a burst: 170 MB a day.
 const A_SECOND: f64 = 2.0 * 1024.0;
 /// Factor of the limit at log levels that are more detailed than the default.
 const IN_DETAIL: f64 = 16.0;
 
 #[derive(Debug)]
 struct Bucket {
-    /// How much larger than usual it is.
+    /// Factor of the size and of the rate.
     scale: f64,
     left: f64,
     filled: Instant,
@@ -37,7 +38,8 @@ impl Bucket {
         Self { scale, left: AT_ONCE * scale, filled: now, left_out: 0 }
     }
 
-    /// Takes the bytes of a line; how many lines were left out before it, or nothing where it is to be left out itself.
+    /// Takes the bytes of a line. Returns the number of lines that were left out before it; `None` if this
+    /// line must be left out.
     fn take(&mut self, bytes: usize, is_error: bool, now: Instant) -> Option<u64> {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.left = (self.left + passed * A_SECOND * self.scale).min(AT_ONCE * self.scale);
@@ -54,7 +56,7 @@ impl Bucket {
     }
 }
 
-/// Writers of a log that is bounded.
+/// Makes the writers of a log of limited volume.
 #[derive(Debug)]
 pub(super) struct Bounded<W> {
     writers: W,
@@ -63,7 +65,7 @@ pub(super) struct Bounded<W> {
 }
 
 impl<W> Bounded<W> {
-    /// A log with a full bucket, a larger one for a log in detail.
+    /// Creates a log with a full bucket, which is larger for a detailed log.
     pub(super) fn new(writers: W, format: LogFormat, is_detailed: bool) -> Self {
         let scale = if is_detailed { IN_DETAIL } else { 1.0 };
         Self { writers, format, bucket: Arc::new(Mutex::new(Bucket::new(scale, Instant::now()))) }
@@ -88,7 +90,7 @@ impl<W> Bounded<W> {
     }
 }
 
-/// The writer of one line, which is given to it at once.
+/// The writer of one line, which it receives in a single write.
 #[derive(Debug)]
 pub(super) struct Line<L> {
     writer: L,
@@ -141,7 +143,7 @@ mod tests {
             |is_error, now| (0..20_000).filter(|_| bucket.take(line, is_error, now).is_some()).count();
         assert_eq!(flood(false, begun), 15 * 1024);
         assert_eq!(flood(true, begun), 1024);
-        // A day later no more than a bucket has come together.
+        // After a day the bucket holds no more than its size.
         assert_eq!(flood(false, begun + Duration::from_hours(24)), 15 * 1024);
     }
 

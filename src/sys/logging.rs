@@ -12,16 +12,16 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 pub use super::log_format::LogFormat;
 use super::log_volume::Bounded;
 
-/// Days that are kept of a daemon's log.
+/// Number of daily files of a daemon's log that are kept.
 const KEPT_FILES: usize = 14;
 
-/// A log that cannot be set up.
+/// Why a log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The level is not understood.
     #[error("{0:?} is not a log level: use error, warn, info or debug, or a tracing filter")]
     Level(String),
-    /// The file cannot be made.
+    /// The file cannot be created.
     #[error("cannot write the log into {0}: {1}")]
     File(String, String),
 }
@@ -37,7 +37,7 @@ where
         .with_target(false)
         .with_ansi(colour)
         .with_writer(Bounded::new(writer, format, is_detailed));
-    // A second daemon in one process (the demo's) keeps the first one's log.
+    // A second daemon in the same process (in the demo) uses the log of the first.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -63,7 +63,7 @@ struct Files {
     appender: Arc<Mutex<RollingFileAppender>>,
 }
 
-/// The one that this process writes.
+/// The log files of this process; unset if it logs to standard error.
 static FILES: OnceLock<Files> = OnceLock::new();
 
 impl Files {
@@ -78,7 +78,7 @@ impl Files {
     }
 }
 
-/// A line on its way into the file.
+/// The writer of one line. Holds the lock of the file.
 #[derive(Debug)]
 pub struct InFile<'a>(MutexGuard<'a, RollingFileAppender>);
 

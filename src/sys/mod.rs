@@ -1,4 +1,4 @@
-//! The operating system, as far as sloth-runner uses it.
+//! The parts of the operating system that sloth-runner uses.
 //!
 //! Knows nothing of agents, masters or the wire. Its unsafe code is in [`process`].
 

@@ -1,4 +1,6 @@
-//! The directories of sloth-runner: root's in `/var` and `/run`, a user's where `directories` says.
+//! The directories of sloth-runner: in `/var` and `/run` for root, else those of the user according to the
+//! crate
+//! `directories`.
 
 use std::{
     fs::{self, DirBuilder},
@@ -14,7 +16,7 @@ use super::{disk::Disk, file::sync_directory};
 /// The directories of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
-    /// What must not be lost.
+    /// Data that must not be lost.
     pub data: PathBuf,
     /// Sockets and pid files.
     pub runtime: PathBuf,
@@ -22,16 +24,16 @@ pub struct Directories {
     pub log: PathBuf,
 }
 
-/// A directory that a daemon cannot use.
+/// The error for a directory that a daemon cannot use.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the directory {path}: {source}; use another directory with --data-dir")]
 pub struct UnusableDirectory {
     path: String,
-    /// Why not.
+    /// The reason.
     pub source: io::Error,
 }
 
-/// There is no home directory to put anything into.
+/// The error for a user without a home directory.
 #[derive(Debug, thiserror::Error)]
 #[error("this user has no home directory for data; give a directory with --data-dir")]
 pub struct NoHome;
@@ -44,7 +46,8 @@ fn project() -> Result<ProjectDirs, NoHome> {
     ProjectDirs::from("", "", "sloth-runner").ok_or(NoHome)
 }
 
-/// `given` holds everything when an operator names a directory; else the usual places of `role`.
+/// Returns the directories of a daemon. If an operator gives a directory (`given`), all of them are in it;
+/// else they are the usual ones for `role`.
 ///
 /// # Errors
 /// When the user has no home directory.
@@ -65,14 +68,15 @@ pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHo
     Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), runtime: state })
 }
 
-/// Where a role keeps its data as a service of a user that is not root: such a service knows its home and nothing else of
-/// what [`directories()`] looks at.
+/// Returns the data directory of a role that runs as a service of a user other than root. Of all that
+/// [`directories()`] considers, such a service has only its home.
 #[must_use]
 pub fn service_data(home: &Path, role: &str) -> PathBuf {
     home.join(".local/share/sloth-runner").join(role)
 }
 
-/// The directories of a person's clients, root's too: named masters, keys, history. Nothing of them is the machine's.
+/// Returns the directories of a user's clients: named masters, keys, history. They belong to the user and not
+/// to the machine, also for root.
 ///
 /// # Errors
 /// When the user has no home directory.
@@ -86,13 +90,13 @@ pub fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
     Ok(Directories { runtime: data.clone(), log: state.join("log"), data })
 }
 
-/// The socket of a master whose runtime directory this is.
+/// Returns the path of the master's socket in a runtime directory.
 #[must_use]
 pub fn master_socket(runtime: &Path) -> PathBuf {
     runtime.join("master.sock")
 }
 
-/// Sockets on which a master of this machine may listen: the own user's, then root's.
+/// Returns the sockets on which a master of this machine may listen: first the user's own, then root's.
 #[must_use]
 pub fn known_master_sockets() -> Vec<PathBuf> {
     let root = PathBuf::from("/run/sloth-runner/master.sock");
@@ -100,10 +104,10 @@ pub fn known_master_sockets() -> Vec<PathBuf> {
     own.into_iter().filter(|path| *path != root).chain([root.clone()]).collect()
 }
 
-/// Makes a directory that others can pass through to a socket, but not list.
+/// Creates a directory in which other users can reach a socket, but which they cannot list.
 ///
 /// # Errors
-/// When it cannot be made or written to.
+/// When it cannot be created or is not writable.
 pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
         DirBuilder::new().recursive(true).mode(0o711).create(path)?;
@@ -112,13 +116,13 @@ pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
     usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
 }
 
-/// Makes a directory that only its owner can look into; takes that from others where they may.
+/// Creates a directory that only its owner can list. Removes the read permission of others if it exists.
 ///
 /// # Errors
 /// When it cannot be created, belongs to another user, or is not writable.
 pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
-        // What is going to lie in it must not vanish with its name.
+        // The names of new directories are synced, so that files in them cannot be lost with the directory.
         let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         for above in missing.into_iter().filter_map(Path::parent) {
@@ -142,7 +146,7 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
 }
 
-/// Makes a file that only its owner may read or write, where there is none; takes it from others where they may.
+/// Creates a file that only its owner may read or write. Removes the permissions of others if it exists.
 ///
 /// # Errors
 /// When it cannot be created, or belongs to another user.
@@ -155,9 +159,10 @@ pub fn make_owners(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a small file so that a reader sees the old content or the new one, and no one else can read it.
+/// Replaces a small file atomically: a reader sees either the old or the new content. Only the owner can read
+/// it.
 ///
-/// With `durable` it is on the disk when this returns.
+/// With `durable`, the new content is on the disk when this returns.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -165,10 +170,10 @@ pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<(
     Disk::default().replace(path, content, durable)
 }
 
-/// What a file holds; `None` when there is none.
+/// Returns the contents of a file; `None` if it does not exist.
 ///
 /// # Errors
-/// When it is there and cannot be read.
+/// When it exists and cannot be read.
 pub fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Disk::default().contents(path)
 }

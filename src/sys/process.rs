@@ -1,4 +1,6 @@
-//! Processes: forks, new sessions, and the tree below a process. Contains all unsafe code but for a trait in `wire/pieces.rs`.
+//! Processes: forks, new sessions, and the descendants of a process. Contains all unsafe code except for a
+//! trait in
+//! `wire/pieces.rs`.
 
 use std::{
     collections::HashMap,
@@ -17,7 +19,9 @@ use nix::{
     unistd::{ForkResult, Pid, getpid, setsid},
 };
 
-/// A new process of this very program, whatever has become of its file; it shows as `sloth-runner` in lists.
+/// Returns a command that starts this very program, even if its file was replaced or deleted. Process lists
+/// show it as
+/// `sloth-runner`.
 #[must_use]
 pub fn own_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
@@ -25,19 +29,19 @@ pub fn own_program() -> Command {
     command
 }
 
-/// Makes this process show under the program's name, however it was started.
+/// Sets the name under which process lists show this process to the program's name.
 pub fn show_name() {
     let _ = nix::sys::prctl::set_name(c"sloth-runner");
 }
 
-/// Keeps this process's memory, which holds keys, out of core dumps and from other processes of its user. Programs that it
-/// starts are not bound by that.
+/// Excludes this process's memory, which holds keys, from core dumps and from access by other processes of
+/// its user. Programs that it starts are not affected.
 pub fn keep_memory_private() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// Closes every descriptor but the standard three: a daemon's parent may have left others open, and commands would
-/// inherit them. Must come before the process opens any of its own.
+/// Closes every descriptor except the standard three: a daemon's parent may have left others open, and
+/// commands would inherit them. Must be called before the process opens descriptors of its own.
 pub fn close_inherited() {
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -45,30 +49,30 @@ pub fn close_inherited() {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        // The directory's own is closed already.
+        // The descriptor of `/proc/self/fd` itself is closed already.
         let _ = nix::unistd::close(descriptor);
     }
 }
 
-/// Which side of a fork this is.
+/// The side of a fork on which the process is.
 #[derive(Debug)]
 pub enum Forked {
-    /// The old process; the new one has this id.
+    /// The parent, with the id of the child.
     Parent(Pid),
-    /// The new process.
+    /// The child.
     Child,
 }
 
 /// Forks this process.
 ///
 /// # Errors
-/// When the kernel has no room for another process.
+/// When the kernel cannot create another process.
 ///
 /// # Panics
 /// When the process has more than one thread: the other threads' locks would stay locked in the child for ever.
 #[expect(unsafe_code, reason = "fork has no safe form; the check above it makes it sound")]
 pub fn fork() -> io::Result<Forked> {
-    // The directory's link count is that of its entries, `.` and `..`.
+    // The link count of the directory is the number of threads plus two, for `.` and `..`.
     let threads = fs::metadata("/proc/self/task")?.nlink() - 2;
     assert_eq!(threads, 1, "only a process with one thread may fork");
     // SAFETY: with a single thread no lock can be held by a thread that does not exist in the child.
@@ -78,9 +82,9 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Makes `command` start in a session of its own, with the limit of open files that this process was started with and with
-/// no signal blocked or ignored, whatever its parent does: a program
-/// that a script starts with `&` ignores SIGINT, and would hand that on.
+/// Makes `command` start in a new session, with the limit of open files that this process was started with,
+/// and with no signal blocked or ignored. Otherwise it would inherit ignored signals, such as SIGINT from a
+/// program that a script starts with `&`.
 #[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
 pub fn in_new_session(command: &mut Command) -> &mut Command {
     let limit = descriptors::limit_of_programs();
@@ -91,7 +95,8 @@ pub fn in_new_session(command: &mut Command) -> &mut Command {
         }
         for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
         {
-            // SAFETY: no handler is installed, so there is none that could run in the wrong place.
+            // SAFETY: this sets the default action and installs no handler, so no handler can run in an
+            // unsafe context.
             unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
@@ -106,16 +111,16 @@ pub fn in_new_session(command: &mut Command) -> &mut Command {
 pub struct ProcessEntry {
     /// Its id.
     pub pid: i32,
-    /// Its state letter, `Z` for one that has ended and was not waited for.
+    /// Its state letter; `Z` for a zombie, which has ended and was not reaped.
     pub state: char,
     /// The id of its process group.
     pub group: i32,
-    /// When it started, in clock ticks since boot: with the id it names a process for good.
+    /// When it started, in clock ticks since boot. Together with the id this identifies a process uniquely.
     pub started: u64,
 }
 
 impl ProcessEntry {
-    /// The state in words.
+    /// Returns the state in words.
     #[must_use]
     pub fn state_word(&self) -> &'static str {
         match self.state {
@@ -131,7 +136,8 @@ impl ProcessEntry {
     }
 }
 
-/// One line of `/proc/PID/stat`: the entry and its parent. The name in it may hold anything, `)` too.
+/// Parses `/proc/PID/stat`. Returns the id of the parent, and the entry. The name in the text may contain any
+/// character, even `)`.
 fn parse_stat(pid: i32, stat: &str) -> Option<(i32, ProcessEntry)> {
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
     let state = fields.first()?.chars().next()?;
@@ -142,7 +148,7 @@ fn parse_stat(pid: i32, stat: &str) -> Option<(i32, ProcessEntry)> {
     Some((parent, ProcessEntry { pid, state, group, started }))
 }
 
-/// Every process below this one, children first. Ended ones that nobody waited for are not in it.
+/// Returns all descendants of this process, each parent before its children, without zombies.
 #[must_use]
 pub fn descendants() -> Vec<ProcessEntry> {
     let mut children: HashMap<i32, Vec<ProcessEntry>> = HashMap::new();
@@ -170,18 +176,19 @@ pub fn descendants() -> Vec<ProcessEntry> {
 }
 
 impl ProcessEntry {
-    /// Sends it signals, in this order. A process that has ended meanwhile is no error, and another one that has got its id
-    /// gets none of them.
+    /// Sends signals to the process, in this order. If the process has ended, nothing happens, even if a new
+    /// process has its id.
     pub fn signal(&self, signals: &[Signal]) {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
         let pid = rustix::process::Pid::from_raw(self.pid);
         let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
             Some(Ok(process)) => Some(process),
-            // Linux has had them since 5.3.
+            // Linux has process descriptors since 5.3.
             Some(Err(rustix::io::Errno::NOSYS)) => None,
             Some(Err(_)) | None => return,
         };
-        // Held by the descriptor, the id is nobody else's from here on.
+        // From here on the descriptor stands for one process. Its start time shows whether it is the expected
+        // one.
         let stat = fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let now = parse_stat(self.pid, &String::from_utf8_lossy(&stat));
         if now.is_none_or(|(_, now)| now.started != self.started) {
@@ -199,16 +206,17 @@ impl ProcessEntry {
     }
 }
 
-/// Sends signals to a process group that was just seen below this process, in this order. The kernel tells all of its members
-/// at once: none of them can start a process meanwhile that is not told. A group whose last member has ended since is no error,
-/// unless its id was given to another one in that moment, which takes all other ids to be used up first.
+/// Sends signals, in this order, to a process group that was just seen among the descendants of this process.
+/// The kernel signals all members at once, so no member can start a process that misses the signal. A group
+/// that has ended since is no error. Its id could belong to a new group only if all other ids were used in
+/// that moment.
 pub fn signal_group(group: i32, signals: &[Signal]) {
     for signal in signals {
         let _ = nix::sys::signal::killpg(Pid::from_raw(group), *signal);
     }
 }
 
-/// The id of this process's own group.
+/// Returns the id of the process group of this process.
 #[must_use]
 pub fn own_group() -> i32 {
     nix::unistd::getpgrp().as_raw()
@@ -221,7 +229,8 @@ pub fn started_now() -> u64 {
     u64::try_from(u128::from(boottime_ns()) * u128::from(ticks) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
-/// Sends a signal to a process whose id is known to be its own still; one that has ended is no error.
+/// Sends a signal to a process. The caller must know that the id still belongs to it. A process that has
+/// ended is no error.
 pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
@@ -229,17 +238,18 @@ pub fn signal(pid: i32, signal: Signal) {
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildEnd {
-    /// With this status.
+    /// It exited with this status.
     Exited(u8),
-    /// By this signal.
+    /// This signal terminated it.
     Signaled(i32),
 }
 
-/// Waits for every child that has ended, without blocking, and tells how each did.
+/// Reaps every child that has ended, without blocking. Returns the id of each, and how it ended.
 #[must_use]
 pub fn reap() -> Vec<(i32, ChildEnd)> {
     let mut ended = Vec::new();
-    // Not nix' own: it knows no real-time signals, and forgets a child that one of them has ended.
+    // Not `waitpid` of nix: it does not support real-time signals, and loses a child that such a signal
+    // terminated.
     while let Ok(Some((pid, status))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
         let pid = pid.as_raw_nonzero().get();
         if let Some(code) = status.exit_status() {
@@ -251,15 +261,16 @@ pub fn reap() -> Vec<(i32, ChildEnd)> {
     ended
 }
 
-/// The direct children of this process, which has one thread, whatever `/proc` hides of them. What is unknown is empty.
+/// Returns the direct children of this process, which must have one thread, even those that `/proc` hides.
+/// Empty if they are unknown.
 #[must_use]
 pub fn children() -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/self/task/{}/children", getpid())).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Whether this process has children, ended ones that nobody waited for included. A subreaper without any has nothing
-/// below it.
+/// Reports whether this process has children, including zombies. A subreaper without children has no
+/// descendants.
 #[must_use]
 pub fn has_children() -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -267,58 +278,60 @@ pub fn has_children() -> bool {
     !matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
 }
 
-/// The kernel's id of this boot.
+/// Returns the kernel's id of this boot.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When `/proc` is not available.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// What tells this machine, or container, from others while it runs.
+/// Returns an id that distinguishes this machine, or container, from others while it runs.
 ///
 /// # Errors
-/// When `/proc` is not there.
+/// When `/proc` is not available.
 pub fn machine_id() -> io::Result<String> {
-    // A container has its host's boot, and its own file; clones of one image have one file, and boots of their own.
+    // A container has the boot id of its host and its own machine-id. Clones of one image have the same
+    // machine-id and different boot ids.
     let of_image = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     Ok(format!("{} {}", boot_id()?, of_image.trim()))
 }
 
-/// Lets this process keep a few megabytes that it freed: what a flood is read into would be asked of the kernel and given
-/// back to it for every piece. [`give_back_memory`] gives it back.
+/// Lets this process keep a few megabytes of freed memory. Otherwise the buffers for a flood of output would
+/// be requested from the kernel and returned to it for each piece. [`give_back_memory`] returns the memory.
 #[expect(unsafe_code, reason = "the allocator's settings have no safe form")]
 pub fn keep_freed_memory() {
-    /// More than what is on its way through a process at once.
+    /// More than the amount of data that passes through a process at one time.
     #[cfg(target_env = "gnu")]
     const KEPT: i32 = 8 * 1024 * 1024;
     #[cfg(target_env = "gnu")]
     for setting in [nix::libc::M_TRIM_THRESHOLD, nix::libc::M_MMAP_THRESHOLD] {
-        // SAFETY: it takes two numbers, and says by its result whether they mean something to it.
+        // SAFETY: it takes two numbers, and its result reports whether it accepts them.
         unsafe { nix::libc::mallopt(setting, KEPT) };
     }
 }
 
-/// Gives back what this process does not need while it is idle: freed memory, and the pages of its program, of which
-/// starting alone touches most. Those that are used come back by themselves.
+/// Returns memory that this process does not need while it is idle: freed memory, and pages of the program,
+/// most of which are needed only at the start. Pages that are used again are loaded from the file.
 #[expect(unsafe_code, reason = "advice about memory has no safe form")]
 pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it only touches memory that the allocator holds.
+    // SAFETY: it affects only memory that the allocator holds.
     unsafe {
         nix::libc::malloc_trim(0);
     }
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, length) in unwritten_mappings(&maps) {
         let Some(start) = std::ptr::NonNull::new(start as *mut _) else { continue };
-        // SAFETY: these pages were never written, so that what is read again from the file is what was there. The
-        // system lets nobody write to the file of a running program.
+        // SAFETY: these pages were never written, so the file still has their contents. The system does not
+        // permit writes to the file of a running program.
         let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
     }
 }
 
-/// Starts and lengths of what in `/proc/PID/maps` is code, or constants that lie before their file's code. What lies
-/// behind it was written when the program was loaded, though nothing may write it any more.
+/// Returns the start and the length of each mapping in `/proc/PID/maps` that is code, or constants before the
+/// code of their file. Constants after the code were written when the program was loaded, although they are
+/// read-only now.
 fn unwritten_mappings(maps: &str) -> Vec<(usize, usize)> {
     let mut written: Option<&str> = None;
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A rate limit: a burst, and a number per second. Does not know what is limited.
+//! A rate limit: a burst, and a number of calls per second.
 
 use std::time::Duration;
 
@@ -7,45 +7,45 @@ use tokio::time::Instant;
 /// A token bucket: it fills at a rate, and holds no more than a burst.
 #[derive(Debug, Clone)]
 pub struct Rate {
-    /// The time that one takes.
+    /// The time in which the bucket gains one token.
     each: Duration,
-    /// The time that a burst takes.
+    /// The time in which an empty bucket becomes full.
     burst: Duration,
-    /// Until when everything that was taken is paid for.
+    /// When the bucket is full again; in the past if it is full.
     paid_until: Instant,
 }
 
 impl Rate {
-    /// A full bucket.
+    /// Creates a full bucket, which gains `a_second` tokens per second and holds `at_once`.
     #[must_use]
     pub fn new(a_second: u32, at_once: u32) -> Self {
         let each = Duration::from_secs(1) / a_second.max(1);
         Self { each, burst: each * at_once, paid_until: Instant::now() }
     }
 
-    /// Whether one more may be taken now.
+    /// Reports whether a token may be taken now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.paid_until <= Instant::now() + self.burst
     }
 
-    /// Whether everything that may be taken at once is there.
+    /// Reports whether the bucket is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.paid_until <= Instant::now()
     }
 
-    /// Waits until one more may be taken.
+    /// Waits until a token may be taken.
     pub async fn ready(&self) {
         tokio::time::sleep_until(self.paid_until.checked_sub(self.burst).unwrap_or(self.paid_until)).await;
     }
 
-    /// Takes one, whether the rate is kept or not.
+    /// Takes a token, even if this exceeds the rate.
     pub fn take(&mut self) {
         self.take_of(1.0);
     }
 
-    /// Takes the equivalent of a number of calls.
+    /// Takes a number of tokens, even if this exceeds the rate.
     pub fn take_of(&mut self, count: f64) {
         self.paid_until = self.paid_until.max(Instant::now()) + self.each.mul_f64(count.max(0.0));
     }

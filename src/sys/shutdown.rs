@@ -1,18 +1,18 @@
-//! Orderly shutdown: one token says stop, a second one says at once, and a tracker knows the running tasks.
+//! Orderly shutdown: a token to stop, a second token to stop at once, and a tracker of the running tasks.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Handles by which a daemon's tasks end. Cloning gives another handle to the same.
+/// Ends a daemon's tasks. A clone refers to the same tokens and the same tracker.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Cancelled when the daemon should end: stop accepting, say goodbye.
+    /// Cancelled when the daemon should end: its tasks accept nothing new, and notify their peers.
     pub stop: CancellationToken,
     /// Cancelled when the grace period is over and connections are dropped.
     pub now: CancellationToken,
-    /// Every task that must not be forgotten.
+    /// Tracks every task that the daemon waits for before it ends.
     pub tracker: TaskTracker,
 }
 
@@ -36,14 +36,14 @@ impl Shutdown {
 pub enum EndSignal {
     /// SIGINT, as sent by ^C.
     Interrupt,
-    /// What `kill` and systemd send.
+    /// SIGTERM, as sent by `kill` and systemd.
     Terminate,
-    /// The terminal is gone.
+    /// SIGHUP: the terminal was closed.
     Hangup,
 }
 
-/// Whether this process ignores a signal. One that was started so, by `nohup` or by a script's `&`, has to stay like that:
-/// to be asked before a handler is installed.
+/// Reports whether this process ignores a signal. If it was started that way, by `nohup` or by a script's
+/// `&`, it must continue to ignore the signal. Must be called before a handler is installed.
 #[must_use]
 pub fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -52,7 +52,7 @@ pub fn is_ignored(signal: SignalKind) -> bool {
     mask & (1 << (signal.as_raw_value() - 1)) != 0
 }
 
-/// Waits for such signals, each as often as it comes. Those that this process ignores stay ignored.
+/// Receives every [`EndSignal`]. Signals that this process ignores stay ignored.
 #[derive(Debug)]
 pub struct EndSignals {
     interrupt: Option<Signal>,
@@ -61,7 +61,7 @@ pub struct EndSignals {
 }
 
 impl EndSignals {
-    /// Begins to catch them.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
@@ -74,7 +74,7 @@ impl EndSignals {
         })
     }
 
-    /// The next one. May be dropped and called again.
+    /// Waits for the next signal. The future may be dropped and the method called again.
     pub async fn next(&mut self) -> EndSignal {
         tokio::select! {
             () = received(self.interrupt.as_mut()) => EndSignal::Interrupt,

@@ -1,4 +1,4 @@
-//! Unix sockets with paths of any length, and options of TCP sockets. Knows no protocol.
+//! Unix sockets with paths of any length, and options of TCP sockets.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,10 +16,10 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-/// Linux takes socket paths of 107 bytes (`sun_path`); longer ones go through an open directory.
+/// Maximum length in bytes of a socket path on Linux (`sun_path`). Longer paths go through an open directory.
 const LONGEST_PATH: usize = 107;
 
-/// A path that fits, and the directory that must stay open while it is used.
+/// Returns a path that is short enough, and the directory that must stay open while the path is used.
 fn short(path: &Path) -> io::Result<(PathBuf, Option<fs::File>)> {
     if path.as_os_str().len() <= LONGEST_PATH {
         return Ok((path.to_owned(), None));
@@ -32,7 +32,8 @@ fn short(path: &Path) -> io::Result<(PathBuf, Option<fs::File>)> {
     Ok((link, Some(directory)))
 }
 
-/// Listens on a path, in the place of a dead listener's leftover. The caller holds a lock that makes that safe.
+/// Listens on a path, and replaces the socket that an earlier listener left. The caller must hold a lock that
+/// makes this safe.
 ///
 /// # Errors
 /// When the path cannot be bound.
@@ -51,7 +52,7 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// Connects to a path.
 ///
 /// # Errors
-/// When nobody listens there.
+/// When no process listens on it.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let (link, _directory) = short(path)?;
     UnixStream::connect(link)
@@ -76,7 +77,8 @@ pub fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
         Ok(TcpListener::from(socket))
     };
     let Some(host) = host else {
-        // A kernel without IPv6 refuses the first with EAFNOSUPPORT or EADDRNOTAVAIL; a port in use is an answer.
+        // A kernel without IPv6 refuses IPv6 with EAFNOSUPPORT or EADDRNOTAVAIL. A port in use is a final
+        // error.
         return match bind((std::net::Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                 bind((std::net::Ipv4Addr::UNSPECIFIED, port).into())

@@ -1,5 +1,4 @@
-//! Starts a command in a session of its own, with default signals and nothing inherited but its standard streams. Does not know
-//! what the command is for.
+//! Starts a command in a new session, with default signals. It inherits only its standard streams.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +19,7 @@ use nix::{
     },
 };
 
-/// A program, and all that it is given.
+/// A program with its arguments and its environment.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -28,17 +27,17 @@ pub struct Program {
     environment: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What a program gets as its standard input, output and error.
+/// The standard input, output and error of a program.
 #[derive(Clone, Copy, Debug)]
 pub enum Standard<'a> {
-    /// These, in this order.
+    /// These descriptors, in this order.
     Each([BorrowedFd<'a>; 3]),
-    /// A terminal as all three, which controls the program's session.
+    /// A terminal for all three. It becomes the controlling terminal of the program's session.
     Terminal(BorrowedFd<'a>),
 }
 
-/// The signals that this process ignores, which a program would inherit; those that it handles end with its memory. All
-/// signals where that is not known.
+/// Returns the signals that this process ignores, which a program would inherit (handlers are not inherited);
+/// all signals if the ignored ones are unknown.
 fn ignored_signals() -> SigSet {
     static IGNORED: OnceLock<SigSet> = OnceLock::new();
     *IGNORED.get_or_init(|| {
@@ -50,13 +49,13 @@ fn ignored_signals() -> SigSet {
         let known: Vec<Signal> = Signal::iterator().collect();
         let is_ignored = |signal: &&Signal| mask & (1 << (**signal as i32 - 1)) != 0;
         let ignored: SigSet = known.iter().filter(is_ignored).copied().collect();
-        // Of real-time signals nix knows none by name.
+        // nix does not have the real-time signals.
         if mask.count_ones() as usize == ignored.iter().count() { ignored } else { SigSet::all() }
     })
 }
 
 impl Program {
-    /// A program without arguments and environment.
+    /// Creates a program without arguments and environment.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         let name = path.as_os_str().as_encoded_bytes().to_vec();
@@ -69,16 +68,16 @@ impl Program {
         self
     }
 
-    /// Sets a variable, in the place of an earlier one of that name.
+    /// Sets an environment variable, and replaces an earlier one of the same name.
     pub fn variable(&mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
         self.environment.insert(name.into(), value.into());
         self
     }
 
-    /// Its arguments and its environment as the system takes them.
+    /// Returns the arguments and the environment in the form of the system call.
     ///
     /// # Errors
-    /// When one holds a zero byte.
+    /// When one of them contains a zero byte.
     pub fn texts(&self) -> io::Result<(Vec<CString>, Vec<CString>)> {
         let arguments: Result<_, _> = self.arguments.iter().cloned().map(CString::new).collect();
         let variables = self.environment.iter().map(|(name, value)| [name, &b"="[..], value].concat());
@@ -86,19 +85,19 @@ impl Program {
         Ok((arguments?, environment?))
     }
 
-    /// Starts it in this process's working directory, and returns its process id.
+    /// Starts the program in this process's working directory, and returns its process id.
     ///
-    /// No signal is blocked or ignored in it, whatever its parent does: a program that a script starts with `&` ignores
-    /// SIGINT, and would hand that on. This process's memory is not copied for it, which takes longer than it takes many
-    /// commands to run.
+    /// No signal is blocked or ignored in the program. Otherwise it would inherit ignored signals, such as
+    /// SIGINT from a program that a script starts with `&`. This process's memory is not copied, since a copy
+    /// would take longer than many commands run.
     ///
     /// # Errors
-    /// When the kernel does not start it, or a text that it would be given holds a zero byte.
+    /// When the kernel does not start it, or when an argument or a variable contains a zero byte.
     pub fn spawn(&self, standard: Standard<'_>) -> io::Result<i32> {
         let (arguments, environment) = self.texts()?;
         let mut attributes = PosixSpawnAttr::init()?;
         let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
-        // In glibc since 2.26 and in musl; nix has no name for it.
+        // Available in glibc since 2.26 and in musl; nix has no constant for it.
         let new_session = PosixSpawnFlags::from_bits_retain(libc::POSIX_SPAWN_SETSID.into());
         attributes.set_flags(flags | new_session)?;
         attributes.set_sigdefault(&ignored_signals())?;
@@ -107,13 +106,14 @@ impl Program {
         let mut actions = PosixSpawnFileActions::init()?;
         match standard {
             Standard::Each(each) => {
-                // This process has its own standard three, so none of these is in the way of another.
+                // This process has its standard streams open, so these descriptors are above 2 and no dup2
+                // overwrites one.
                 for (descriptor, place) in each.iter().zip(0..) {
                     actions.add_dup2(descriptor.as_raw_fd(), place)?;
                 }
             }
             Standard::Terminal(terminal) => {
-                // The first terminal that a session's leader opens controls the session.
+                // The first terminal that a session leader opens becomes its controlling terminal.
                 let path = format!("/proc/self/fd/{}", terminal.as_raw_fd());
                 actions.add_open(0, path.as_str(), OFlag::O_RDWR, Mode::empty())?;
                 actions.add_dup2(0, 1)?;

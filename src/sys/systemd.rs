@@ -1,4 +1,5 @@
-//! Notifies the service manager of the state of a daemon, and sends it orders. Does nothing without one.
+//! Notifies the service manager of the state of a daemon, and runs systemctl. Without a service manager,
+//! notifications do nothing.
 
 use std::{fs, io, path::Path, process::Command, time::Duration};
 
@@ -6,14 +7,14 @@ use sd_notify::NotifyState;
 
 use super::vital::Pulse;
 
-/// Whether this machine runs under systemd.
+/// Reports whether this machine runs under systemd.
 #[must_use]
 pub fn is_here() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    // A service manager that does not listen needs no report.
+    // A failure is ignored: the daemon works without a service manager.
     let _ = sd_notify::notify(state);
 }
 
@@ -22,19 +23,19 @@ pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Says how the daemon stands.
+/// Sets the status text for `systemctl status`.
 pub fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
-/// Says that the daemon ends.
+/// Reports that the daemon is stopping.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the manager's watchdog, where it has one, that the daemon still works; never returns.
+/// Notifies the service manager's watchdog, if it is enabled, that the daemon still works. Never returns.
 ///
-/// With the pulse of a loop, the watchdog gets no report while that loop is stuck, even if this thread runs.
+/// With the pulse of a loop, the watchdog is not notified while that loop is stuck, even if this thread runs.
 pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut step = tokio::time::interval(within / 2);
@@ -48,15 +49,15 @@ pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
     }
 }
 
-/// The service that this process is the main process of; `None` outside of services.
+/// Returns the service to which this process belongs; `None` outside of services.
 #[must_use]
 pub fn own_service() -> Option<String> {
-    // Set for every process of a service, so the unit's name comes from where the process is.
+    // Every process of a service has this variable. The name of the unit comes from the process's cgroup.
     std::env::var_os("INVOCATION_ID")?;
     service_of(i32::try_from(std::process::id()).ok()?)
 }
 
-/// The service that a process belongs to; `None` for one of a login session or a bare terminal.
+/// Returns the service to which a process belongs; `None` outside of services, as in a login session.
 #[must_use]
 pub fn service_of(pid: i32) -> Option<String> {
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -67,10 +68,10 @@ pub fn service_of(pid: i32) -> Option<String> {
     last.ends_with(".service").then_some(last)
 }
 
-/// A property of a unit, as `systemctl show` has it.
+/// Returns a property of a unit, as `systemctl show` prints it.
 ///
 /// # Errors
-/// When systemctl cannot be asked.
+/// When systemctl cannot be run.
 pub fn property(unit: &str, property: &str) -> io::Result<String> {
     let output =
         Command::new("systemctl").args(["show", "--value", "--property", property, "--", unit]).output()?;
@@ -83,10 +84,10 @@ pub fn is_main_process(unit: &str, pid: i32) -> bool {
     is_here() && property(unit, "MainPID").is_ok_and(|main| main == pid.to_string())
 }
 
-/// Gives systemctl an order.
+/// Runs systemctl with these arguments.
 ///
 /// # Errors
-/// In systemctl's own words, when it does not carry it out.
+/// When systemctl fails, with the first line of its error output.
 pub fn order(words: &[&str]) -> io::Result<()> {
     let output = Command::new("systemctl").args(words).output()?;
     if output.status.success() {
@@ -97,5 +98,5 @@ pub fn order(words: &[&str]) -> io::Result<()> {
     Err(io::Error::other(format!("systemctl {}: {first}", words.join(" "))))
 }
 
-/// How often a unit is looked at that is being waited for.
+/// Interval between two checks of a unit while waiting for it.
 pub const LOOK: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Terminals: this process's own in raw mode, and new ones for commands. Does not know what is shown.
+//! Terminals: raw mode for the terminal of this process, and new terminals for commands.
 
 use std::{
     fs::File,
@@ -12,17 +12,17 @@ use nix::{
 };
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
-/// This process's terminal passes every key on as it is, until this is dropped.
+/// Raw mode of this process's terminal, in which every key is passed on unchanged. Ends when this is dropped.
 #[derive(Debug)]
 pub struct RawMode {
     before: Termios,
 }
 
 impl RawMode {
-    /// Begins it on standard input.
+    /// Enters raw mode on standard input.
     ///
     /// # Errors
-    /// When standard input is no terminal.
+    /// When standard input is not a terminal.
     pub fn begin() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mode = Self { before };
@@ -30,20 +30,20 @@ impl RawMode {
         Ok(mode)
     }
 
-    /// Enters it again, after another program used the terminal.
+    /// Enters raw mode again, after another program used the terminal.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// When the terminal was closed.
     pub fn again(&self) -> io::Result<()> {
         let mut raw = self.before.clone();
         raw.make_raw();
-        // What was typed ahead is kept.
+        // `Drain` keeps input that was typed ahead.
         Ok(tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?)
     }
 
-    /// Gives the terminal back for a while.
+    /// Leaves raw mode until [`Self::again`] is called.
     pub fn pause(&self) {
-        // A terminal that is gone needs nothing back.
+        // A failure is ignored: the terminal was closed.
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
     }
 }
@@ -54,23 +54,23 @@ impl Drop for RawMode {
     }
 }
 
-/// Rows and columns of the terminal on standard input.
+/// Returns the rows and columns of the terminal on standard input.
 ///
 /// # Errors
-/// When it is no terminal.
+/// When standard input is not a terminal.
 pub fn size() -> io::Result<(u16, u16)> {
     let size = tcgetwinsize(io::stdin())?;
     Ok((size.ws_row, size.ws_col))
 }
 
-/// A new terminal: the side that shows it, which does not block, and the side that a command gets.
+/// Opens a new terminal. Returns the controlling side, which is nonblocking, and the side for a command.
 ///
 /// # Errors
-/// When the kernel has none.
+/// When the kernel has no more terminals.
 pub fn open(rows: u16, columns: u16) -> io::Result<(File, OwnedFd)> {
     let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(&size, None)?;
-    // Neither side is the command's by accident: what it gets, it gets as its standard three.
+    // The command inherits neither descriptor: it receives its side as its standard streams.
     for side in [&pair.master, &pair.slave] {
         fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
     }
@@ -78,20 +78,20 @@ pub fn open(rows: u16, columns: u16) -> io::Result<(File, OwnedFd)> {
     Ok((File::from(pair.master), pair.slave))
 }
 
-/// Tells a terminal its size; whatever runs in it gets a signal.
+/// Sets the size of a terminal. The kernel notifies the processes in its foreground with SIGWINCH.
 ///
 /// # Errors
-/// When it is gone.
+/// When the terminal was closed.
 pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
     let mut size = tcgetwinsize(terminal)?;
     (size.ws_row, size.ws_col) = (rows, columns);
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-/// Lets reads and writes return at once.
+/// Makes reads and writes on a descriptor nonblocking.
 ///
 /// # Errors
-/// When the descriptor takes no flags.
+/// When the flags of the descriptor cannot be changed.
 pub fn set_nonblocking(descriptor: impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_truncate(fcntl(&descriptor, FcntlArg::F_GETFL)?);
     fcntl(&descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;

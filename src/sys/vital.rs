@@ -6,14 +6,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Ends the process when it is dropped by a panic. Held by whatever must not die alone.
+/// A guard that ends the process if a panic drops it. Held by each task or thread that the process cannot
+/// work without.
 #[derive(Debug)]
 pub struct Vital {
     what: &'static str,
 }
 
 impl Vital {
-    /// Guards the task or thread that holds it. `what` names it in the log.
+    /// Creates a guard for the task or thread that holds it. `what` names the task or thread in the log.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self { what }
@@ -34,17 +35,17 @@ pub fn end_after_panic(what: &str) -> ! {
     std::process::abort()
 }
 
-/// Counts the turns of a loop. A watchdog reads whether it still turns.
+/// Counts the iterations of a loop, so that a watchdog can detect that the loop is stuck.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
-    /// One more turn.
+    /// Counts one more iteration.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many turns there were.
+    /// Returns the number of iterations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -1,5 +1,5 @@
-//! Accepts TLS connections with a bounded amount of work: silent connections wait, handshakes are limited and have a low
-//! priority.
+//! Accepts TLS connections with a bounded amount of work: silent connections are limited, and handshakes are
+//! limited and run at a low priority.
 
 use std::{
     collections::HashMap,
@@ -23,21 +23,22 @@ use crate::{
     sys::{descriptors, giving_way::giving_way},
 };
 
-/// Handshakes at once.
+/// Maximum number of simultaneous handshakes.
 const HANDSHAKES: usize = 64;
-/// Those of one source: it must not take all turns, however slowly it shakes hands.
+/// Maximum number of simultaneous handshakes of one source, so that a slow source does not block the others.
 const HANDSHAKES_OF_ONE: usize = 32;
-/// How long a connection may take to say hello.
+/// How long a connection can take to send its `ClientHello`.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often it is looked for the rest of a hello that came in pieces.
+/// The interval at which the rest of a partial `ClientHello` is looked for.
 const PIECES: Duration = Duration::from_millis(20);
-/// Connections at once of one source that have not said hello.
+/// Maximum number of connections of one source that have not sent a `ClientHello`.
 const SILENT_OF_ONE: usize = 64;
-/// The same in all.
+/// Maximum number of connections of all sources that have not sent a `ClientHello`.
 const SILENT_OF_ALL: usize = 2_048;
-/// Connections at once of one source that wait for their turn, or have it: a whole fleet may stand behind one address.
+/// Maximum number of connections of one source that wait for a handshake or are in one. A whole fleet can be
+/// behind one address.
 const WAITING_OF_ONE: usize = 4_096;
-/// The same at an agent's door, to which its master comes alone.
+/// The same for an agent's port, to which only its master connects.
 const WAITING_AT_AGENT: usize = 32;
 
 /// A connection whose handshake is done.
@@ -45,27 +46,27 @@ const WAITING_AT_AGENT: usize = 32;
 pub struct Accepted {
     /// The connection.
     pub stream: TlsStream<BufReader<TcpStream>>,
-    /// The peer's chain, empty for an unauthenticated peer.
+    /// The peer's certificate chain; empty for an unauthenticated peer.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The ALPN name, empty when none was spoken.
+    /// The ALPN protocol; empty if none was negotiated.
     pub alpn: Vec<u8>,
-    /// Where it came from.
+    /// The peer's address.
     pub address: SocketAddr,
 }
 
-/// The doorkeeper of one port.
+/// Limits the connections to one port until their handshake is done.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     handshakes: Semaphore,
-    /// Where handshakes are made.
+    /// The low-priority threads for handshakes; `None` if there are none.
     threads: Option<&'static Handle>,
     silent: Crowd<IpAddr>,
-    /// Connections at once of one source that wait for their turn, or have it.
+    /// Maximum number of connections of one source that wait for a handshake or are in one.
     waiting_of_one: usize,
     sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
-/// What of one source has said hello and is not in yet.
+/// Connections of one source that have sent a `ClientHello` and whose handshake is not done.
 #[derive(Debug)]
 struct Source {
     waiting: usize,
@@ -78,29 +79,29 @@ impl Default for Source {
     }
 }
 
-/// A connection that waits for its turn, or has it, until this is dropped.
+/// A connection that waits for a handshake or is in one, until this is dropped.
 struct Permit<'a> {
     door: &'a ConnectionLimiter,
     source: IpAddr,
-    /// The turns of its source.
+    /// The handshakes of its source.
     turns: Arc<Semaphore>,
 }
 
 impl ConnectionLimiter {
-    /// A master's door.
+    /// Creates the limiter of a master's port.
     #[must_use]
     pub fn of_master() -> Self {
         Self::new(WAITING_OF_ONE)
     }
 
-    /// An agent's door.
+    /// Creates the limiter of an agent's port.
     #[must_use]
     pub fn of_agent() -> Self {
         Self::new(WAITING_AT_AGENT)
     }
 
     fn new(waiting_of_one: usize) -> Self {
-        // Connections that say nothing leave most of the process's descriptors to others.
+        // Silent connections use only a small part of the process's file descriptors.
         let silent = descriptors::limit()
             .map_or(SILENT_OF_ALL, |limit| (limit / 8).clamp(SILENT_OF_ONE, SILENT_OF_ALL));
         Self {
@@ -116,7 +117,8 @@ impl ConnectionLimiter {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection that has said hello; `None` when too many of its source wait.
+    /// Returns a permit for a connection that has sent a `ClientHello`; `None` if too many connections of its
+    /// source wait.
     fn wait(&self, address: IpAddr) -> Option<Permit<'_>> {
         let source = source_of(address);
         let mut sources = self.sources();
@@ -130,7 +132,7 @@ impl ConnectionLimiter {
         Some(Permit { door: self, source, turns })
     }
 
-    /// Makes the handshake, which costs more than all else that an unauthenticated peer can ask for.
+    /// Performs the handshake, which costs more than anything else that an unauthenticated peer can ask for.
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -143,7 +145,8 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Lets a connection in, or drops it: when it says nothing, no TLS, or shows a certificate of another CA.
+    /// Performs the handshake of a connection. Drops the connection and returns `None` if it sends nothing or
+    /// no TLS, or shows a certificate of another CA.
     pub async fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -170,7 +173,7 @@ impl ConnectionLimiter {
                 Err(_) => None,
             }
         };
-        // The dialling side does not wait for longer either.
+        // The dialling side does not wait longer either.
         let stream = timeout(DEADLINE, shaking).await.ok()??;
         drop(place);
         let session = stream.get_ref().1;
@@ -193,9 +196,10 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Waits until a connection has said a whole hello: a TLS record of a handshake. None when it says something else.
+/// Waits for a complete `ClientHello`: a TLS record of a handshake. Returns `None` if the peer sends anything
+/// else.
 async fn hello(stream: &TcpStream) -> Option<()> {
-    /// Content type, version, and length of a record (RFC 8446, section 5.1).
+    /// The size of a record's header: content type, version, and length (RFC 8446, section 5.1).
     const HEAD: usize = 5;
     const HANDSHAKE: u8 = 22;
     const LONGEST: usize = 16 * 1024;
@@ -214,7 +218,7 @@ async fn hello(stream: &TcpStream) -> Option<()> {
                 return Some(());
             }
         }
-        // Connections that are there already would be reported again at once.
+        // `peek` would return immediately again with the bytes that are there already.
         tokio::time::sleep(PIECES).await;
     }
 }

@@ -1,6 +1,6 @@
-//! The calls between a master and its agents: the client that the master uses, and the server that an agent is.
+//! The calls between a master and its agents: the client that the master uses, and the server in the agent.
 //!
-//! Carries messages; decides nothing.
+//! Transports messages and makes no decisions.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -24,14 +24,14 @@ use crate::domain::{
     session::{FromAgent, ToAgent},
 };
 
-/// Calls an agent.
+/// The client of one agent.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
     channel: Channel,
 }
 
 impl AgentClient {
-    /// A client on one link.
+    /// Creates a client on one link.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         Self { channel }
@@ -41,7 +41,7 @@ impl AgentClient {
         AgentServiceClient::with_origin(self.channel, Channel::origin())
     }
 
-    /// Opens the session, whose messages to the agent come from `outgoing`.
+    /// Opens the session. Its messages to the agent come from `outgoing`.
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
@@ -50,7 +50,7 @@ impl AgentClient {
         Ok(self.generated().session(requests).await?.into_inner().into())
     }
 
-    /// Opens an Attach, whose messages to the agent come from `outgoing`.
+    /// Opens an Attach. Its messages to the agent come from `outgoing`.
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
@@ -72,28 +72,28 @@ impl AgentClient {
     }
 }
 
-/// Where an agent puts its messages of one stream.
+/// The sender of an agent's messages in one stream.
 pub type Outgoing<T> = mpsc::Sender<Result<T, Status>>;
 
-/// What an agent does when its master calls.
+/// The handlers of an agent for its master's calls.
 #[tonic::async_trait]
 pub trait AgentCalls: Send + Sync + 'static {
-    /// Messages of a session that may wait for the connection.
+    /// Maximum number of messages of a session that wait for the connection.
     const SESSION_QUEUE: usize;
-    /// Messages of an Attach that may wait for the connection.
+    /// Maximum number of messages of an Attach that wait for the connection.
     const ATTACH_QUEUE: usize;
 
-    /// Serves a session; returns at once.
+    /// Starts to serve a session, and returns immediately.
     fn session(&self, requests: Incoming<ToAgent>, responses: Outgoing<FromAgent>);
 
-    /// Serves an Attach; returns at once.
+    /// Starts to serve an Attach, and returns immediately.
     fn attach(&self, requests: Incoming<AttachRequest>, responses: Outgoing<AttachResponse>);
 
     /// Stops a task.
     async fn signal(&self, signal: SignalTask) -> Result<Signalled, Status>;
 }
 
-/// Serves an agent's calls on a connection.
+/// Returns the services of an agent.
 pub fn routes(calls: impl AgentCalls) -> Routes {
     let server = Server(Arc::new(calls));
     let attach = server.clone();
@@ -114,7 +114,7 @@ impl<C> Clone for Server<C> {
 
 type Responses<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
-/// A queue for a stream's messages, and the stream as it is sent.
+/// Creates a queue for a stream's messages, and the stream of the encoded messages.
 fn queue<T: Carried>(length: usize) -> (Outgoing<T>, Responses<T::Message>) {
     let (responses, queued) = mpsc::channel::<Result<T, Status>>(length);
     let sent = ReceiverStream::new(queued).map(|response| response.map(Carried::into_message));

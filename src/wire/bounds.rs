@@ -1,20 +1,22 @@
-//! Limits the contents of messages. No honest peer exceeds them; a message that does is refused when it is converted.
+//! Checks the limits of messages' contents. No honest peer exceeds them. A message that does is refused when
+//! it is converted.
 
 use crate::domain::job::MOST_TASKS;
 
-/// A number, a text or a list beyond its limit.
+/// The error for a number, a text or a list beyond its limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OutOfBounds(String);
 
-/// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
+/// Maximum time to wait for anything, in milliseconds: a hundred years. Its sum with a current time can still
+/// be stored.
 const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
 /// The highest number that the store can hold.
 pub const MAX_STORED: u64 = i64::MAX.unsigned_abs();
-/// Bytes of a text that is looked for, or that names something: names, digits of fingerprints, masks.
+/// Maximum number of bytes of a search text or a name: names, digits of fingerprints, masks.
 const MAX_TEXT: usize = 1024;
 
-/// Checks a time that is waited for, in milliseconds.
+/// Checks a waiting time, in milliseconds.
 ///
 /// # Errors
 /// When it is over a hundred years.
@@ -28,7 +30,7 @@ pub fn wait_ms(ms: u64, what: &str) -> Result<u64, OutOfBounds> {
 /// Checks the number of a job.
 ///
 /// # Errors
-/// When the store could not hold it.
+/// When the store cannot hold it.
 pub fn job_number(number: u64) -> Result<u64, OutOfBounds> {
     if number > MAX_STORED {
         return Err(OutOfBounds(format!("no such job: {number}; the largest number is {MAX_STORED}")));
@@ -36,18 +38,18 @@ pub fn job_number(number: u64) -> Result<u64, OutOfBounds> {
     Ok(number)
 }
 
-/// Checks a text that is looked for, or that names something.
+/// Checks a search text or a name.
 ///
 /// # Errors
 /// When it has more than 1 KiB.
 pub fn short_text(text: String, what: &str) -> Result<String, OutOfBounds> {
     if text.len() > MAX_TEXT {
-        return Err(OutOfBounds(format!("{what} of {} bytes; at most {MAX_TEXT} are taken", text.len())));
+        return Err(OutOfBounds(format!("{what} of {} bytes; at most {MAX_TEXT} are allowed", text.len())));
     }
     Ok(text)
 }
 
-/// Checks a list with an entry for each task of a job, or fewer.
+/// Checks a list with at most one entry for each task of a job.
 ///
 /// # Errors
 /// When it has more entries than a job has tasks.
@@ -61,7 +63,7 @@ pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, OutOfBounds> {
 /// When it has more than `max` entries.
 pub fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, OutOfBounds> {
     if list.len() > max {
-        return Err(OutOfBounds(format!("{} {what}; at most {max} are taken", list.len())));
+        return Err(OutOfBounds(format!("{} {what}; at most {max} are allowed", list.len())));
     }
     Ok(list)
 }

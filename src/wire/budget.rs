@@ -1,7 +1,8 @@
-//! Budgets: how much of a daemon one principal may use at once, and how fast, so that it slows down only itself.
+//! Budgets: how much of a daemon one principal can use at once, and how fast, so that it slows down only
+//! itself.
 //!
-//! A principal is an operator, an agent or the source of connections that nobody knows. The administrators of a machine's own
-//! socket have no limits: root can always get in. Knows not what calls do.
+//! A principal is an operator, an agent or the source of unauthenticated connections. The administrators of a
+//! machine's own socket have no limits, so that root can always connect. Does not depend on what calls do.
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{domain::name::AgentName, sys::rate::Rate};
 
-/// Who uses a daemon.
+/// A user of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// An operator, by name, or a user of the machine's own socket.
@@ -29,7 +30,7 @@ pub enum Principal {
     Source(IpAddr),
     /// A user of this machine who is not an operator.
     User(u32),
-    /// The master of an agent, which may do all that it wants there.
+    /// The master of an agent, which has no limits there.
     Master,
 }
 
@@ -45,27 +46,27 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What one principal may use. No honest one meets these.
+/// The limits of one principal. No honest one reaches them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once.
+    /// Maximum number of simultaneous connections.
     pub connections: u32,
-    /// Calls at once, over all of them.
+    /// Maximum number of simultaneous calls, over all connections.
     pub calls: u32,
-    /// Calls a second.
+    /// Maximum number of calls per second.
     pub calls_a_second: u32,
-    /// Calls at once that change something and were not answered yet.
+    /// Maximum number of simultaneous calls that change something and were not answered yet.
     pub writes: u32,
-    /// Share of one processor for evaluating selections, in per cent.
+    /// Maximum share of one processor for evaluating selections, in per cent.
     pub selecting_percent: u32,
-    /// Bytes of output that wait for it.
+    /// Maximum number of bytes of output that wait for the principal.
     pub buffered_bytes: u32,
-    /// HTTP/2 frames a second that carry no data.
+    /// Maximum number of HTTP/2 frames without data per second.
     pub frames_a_second: u32,
 }
 
 impl Limits {
-    /// Of an operator.
+    /// The limits of an operator.
     pub const OPERATOR: Self = Self {
         connections: 128,
         calls: 1_024,
@@ -75,7 +76,7 @@ impl Limits {
         buffered_bytes: 64 * 1024 * 1024,
         frames_a_second: 10_000,
     };
-    /// Of an agent, which the master calls: it makes no calls itself.
+    /// The limits of an agent. The master calls it; it makes no calls itself.
     pub const AGENT: Self = Self {
         connections: 4,
         calls: 4,
@@ -85,7 +86,7 @@ impl Limits {
         buffered_bytes: 1024 * 1024,
         frames_a_second: 20_000,
     };
-    /// Of an address of unauthenticated peers.
+    /// The limits of an address of unauthenticated peers.
     pub const SOURCE: Self = Self {
         connections: 16,
         calls: 32,
@@ -95,7 +96,7 @@ impl Limits {
         buffered_bytes: 1024 * 1024,
         frames_a_second: 500,
     };
-    /// Of the administrators of the machine's own socket: none.
+    /// The limits of the administrators of the machine's own socket: none.
     const NONE: Self = Self {
         connections: u32::MAX,
         calls: u32::MAX,
@@ -107,20 +108,20 @@ impl Limits {
     };
 }
 
-/// Which limit.
+/// The kind of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Limit {
     /// The limit of connections: [`Limits::connections`].
     Connections,
     /// The limit of calls: [`Limits::calls`].
     Calls,
-    /// The limit of calls a second: [`Limits::calls_a_second`].
+    /// The limit of calls per second: [`Limits::calls_a_second`].
     CallRate,
     /// The limit of unwritten changes: [`Limits::writes`].
     Writes,
     /// The limit of work on targets: [`Limits::selecting_percent`].
     Selecting,
-    /// The limit of empty frames a second: [`Limits::frames_a_second`].
+    /// The limit of frames without data per second: [`Limits::frames_a_second`].
     Frames,
 }
 
@@ -128,7 +129,7 @@ impl Limit {
     const ALL: [Self; 6] =
         [Self::Connections, Self::Calls, Self::CallRate, Self::Writes, Self::Selecting, Self::Frames];
 
-    /// Its word, for metrics and records.
+    /// Returns the limit's name, for metrics and the audit log.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -142,15 +143,15 @@ impl Limit {
     }
 }
 
-/// A limit that was met.
+/// The error for a limit that was exceeded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{who} has met a limit of this master: {}", self.what())]
+#[error("{who} has reached a limit of this master: {}", self.what())]
 pub struct Exceeded {
     /// The caller, as the audit log names it.
     pub who: String,
     /// The limit that was exceeded.
     pub limit: Limit,
-    /// How much it allows.
+    /// The value of the limit.
     pub most: u32,
 }
 
@@ -160,26 +161,27 @@ impl Exceeded {
         match self.limit {
             Limit::Connections => format!("{most} connections at once; close some"),
             Limit::Calls => format!("{most} calls at once; end some"),
-            Limit::CallRate => format!("{most} calls a second; go slower"),
+            Limit::CallRate => format!("{most} calls per second; go slower"),
             Limit::Writes => format!("{most} changes that are not recorded yet; wait for some"),
             Limit::Selecting => {
                 format!("{most} % of a processor for evaluating targets; use labels, or go slower")
             }
-            Limit::Frames => format!("{most} HTTP/2 frames a second without data"),
+            Limit::Frames => format!("{most} HTTP/2 frames without data per second"),
         }
     }
 }
 
-/// What takes a thread or much memory for a moment, at once: reading the store, evaluating a selection.
+/// Maximum number of simultaneous operations that use a thread or much memory for a short time: reading the
+/// store, evaluating a selection.
 const TURNS: u32 = 4;
-/// How many seconds' worth of a rate may be used at once.
+/// The number of seconds' worth of a rate that can be used at once.
 const BURST_SECONDS: u32 = 5;
-/// Lines a second that one principal may cause in the log.
+/// Maximum rate of log lines that one principal can cause, per second.
 const LOG_LINES_A_SECOND: u32 = 2;
-/// The same, at once.
+/// Maximum burst of log lines that one principal can cause.
 const LOG_LINES_AT_ONCE: u32 = 20;
 
-/// What one principal uses. Shared by all of its connections.
+/// The use of a daemon by one principal. All of its connections share it.
 #[derive(Debug)]
 pub struct Budget {
     who: Principal,
@@ -188,7 +190,7 @@ pub struct Budget {
     calls: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     buffered: Arc<Semaphore>,
-    /// Turns of work that takes a thread or much memory for a moment.
+    /// Permits for operations that use a thread or much memory for a short time.
     turns: Arc<Semaphore>,
     rates: Mutex<Rates>,
     exceeded: Arc<Counts>,
@@ -203,21 +205,21 @@ struct Rates {
     frames: Rate,
 }
 
-/// A place in a budget, given back when it is dropped. The default is none.
+/// A part of a budget, released when this is dropped. The default holds nothing.
 #[derive(Debug, Default)]
 pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
-    /// So much of it as a place of its own; `None` where it is not that large.
+    /// Splits off a permit of this size; `None` if this one is smaller.
     pub fn split(&mut self, size: usize) -> Option<Self> {
         let permit = self.permit.as_mut()?.split(size)?;
         Some(Self { permit: Some(permit) })
     }
 }
 
-/// How often each limit was met.
+/// The number of times that each limit was exceeded.
 #[derive(Debug, Default)]
 struct Counts([AtomicU64; Limit::ALL.len()]);
 
@@ -247,7 +249,7 @@ impl Budget {
         }
     }
 
-    /// A budget without limits: of a machine's own administrators, and of an agent's master.
+    /// Creates a budget without limits: for a machine's own administrators, and for an agent's master.
     #[must_use]
     pub fn unlimited(who: Principal) -> Arc<Self> {
         Arc::new(Self::new(who, Limits::NONE, Arc::default()))
@@ -257,13 +259,13 @@ impl Budget {
         self.limits == Limits::NONE
     }
 
-    /// Whose it is.
+    /// Returns the principal.
     #[must_use]
     pub fn who(&self) -> &Principal {
         &self.who
     }
 
-    /// What it allows.
+    /// Returns the limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -273,7 +275,7 @@ impl Budget {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts that a limit was met, and says so.
+    /// Counts that a limit was exceeded, and returns the error.
     #[must_use]
     pub fn exceeded(&self, limit: Limit) -> Exceeded {
         self.exceeded.0[limit as usize].fetch_add(1, Ordering::Relaxed);
@@ -296,18 +298,18 @@ impl Budget {
         Ok(Permit { permit: Some(permit) })
     }
 
-    /// A place for one more connection.
+    /// Takes a permit for a connection.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the limit is reached.
     pub fn connection(&self) -> Result<Permit, Exceeded> {
         self.take(&self.connections, Limit::Connections)
     }
 
-    /// A place for one more call, until it is over.
+    /// Takes a permit for a call, until the call ends.
     ///
     /// # Errors
-    /// When there is none, or calls come too fast.
+    /// When the limit is reached, or the rate of calls is too high.
     pub fn call(&self) -> Result<Permit, Exceeded> {
         let place = self.take(&self.calls, Limit::Calls)?;
         if !self.is_unlimited() {
@@ -320,18 +322,19 @@ impl Budget {
         Ok(place)
     }
 
-    /// A place for one more change, until it is answered.
+    /// Takes a permit for a change, until it is answered.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the limit is reached.
     pub fn write(&self) -> Result<Permit, Exceeded> {
         self.take(&self.writes, Limit::Writes)
     }
 
-    /// Whether a selection may be evaluated now. What it took is charged with [`Self::charge_selecting`].
+    /// Checks whether a selection can be evaluated now. The caller charges its time with
+    /// [`Self::charge_selecting`].
     ///
     /// # Errors
-    /// When the evaluations before it took too much.
+    /// When earlier evaluations have used too much time.
     pub fn selecting(&self) -> Result<(), Exceeded> {
         if self.is_unlimited() || self.rates().selecting.is_ready() {
             return Ok(());
@@ -349,7 +352,7 @@ impl Budget {
     /// Counts HTTP/2 frames without data, of all connections together.
     ///
     /// # Errors
-    /// When they come too fast.
+    /// When their rate is too high.
     pub fn frames(&self, count: u32) -> Result<(), Exceeded> {
         if self.is_unlimited() {
             return Ok(());
@@ -360,7 +363,8 @@ impl Budget {
         if is_in_time { Ok(()) } else { Err(self.exceeded(Limit::Frames)) }
     }
 
-    /// Room for bytes that will wait for the principal. Waits until there is room, so that a client that does not read has to wait.
+    /// Reserves room for bytes that wait for the principal. Waits until there is room, so that a client that
+    /// does not read delays only itself.
     pub async fn buffer(&self, bytes: usize) -> Permit {
         if self.is_unlimited() {
             return Permit { permit: None };
@@ -370,7 +374,8 @@ impl Budget {
         Permit { permit: permit.ok() }
     }
 
-    /// A turn to do what takes a thread or much memory for a moment. Waits until it comes.
+    /// Takes a permit for an operation that uses a thread or much memory for a short time. Waits until there
+    /// is one.
     pub async fn turn(&self) -> Permit {
         if self.is_unlimited() {
             return Permit { permit: None };
@@ -378,14 +383,14 @@ impl Budget {
         Permit { permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
-    /// Charges a call that turned out to be as much work as a number of calls.
+    /// Charges a call that was as much work as this number of calls.
     pub fn charge_calls(&self, count: usize) {
         if !self.is_unlimited() && count > 0 {
             self.rates().calls.take_of(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }
     }
 
-    /// Whether the principal may cause one more line in the log.
+    /// Reports whether the principal can cause another log line, and counts that line.
     pub fn may_log(&self) -> bool {
         let mut rates = self.rates();
         let may = self.is_unlimited() || rates.log.is_ready();
@@ -396,7 +401,7 @@ impl Budget {
     }
 }
 
-/// The budgets of all who use a daemon.
+/// The budgets of all users of a daemon.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     operators: Limits,
@@ -404,17 +409,17 @@ pub struct Budgets {
     exceeded: Arc<Counts>,
 }
 
-/// Number of known budgets at which those of principals that have left are dropped.
+/// Number of budgets at which those of principals without connections are removed.
 const KNOWN: usize = 1_024;
 
 impl Budgets {
-    /// Budgets, with the limits of operators.
+    /// Creates budgets with these limits for operators.
     #[must_use]
     pub fn new(operators: Limits) -> Self {
         Self { operators, known: Arc::default(), exceeded: Arc::default() }
     }
 
-    /// A principal's budget: the same for all of its connections.
+    /// Returns a principal's budget, which all of its connections share.
     #[must_use]
     pub fn of(&self, who: Principal) -> Arc<Budget> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -435,14 +440,15 @@ impl Budgets {
         budget
     }
 
-    /// How often each limit was met since the start.
+    /// Returns how often each limit was exceeded since the start.
     pub fn counts(&self) -> impl Iterator<Item = (Limit, u64)> {
         Limit::ALL.into_iter().zip(self.exceeded.0.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 }
 
 impl Budget {
-    /// Whether all of its rates are as they were at the beginning: then a new budget is no gift.
+    /// Reports whether all rates are unused. Such a budget can be replaced by a new one without giving the
+    /// principal more.
     fn is_fresh(&self) -> bool {
         let rates = self.rates();
         rates.calls.is_full() && rates.selecting.is_full() && rates.log.is_full() && rates.frames.is_full()

@@ -1,6 +1,7 @@
 //! An HTTP/2 client on an existing connection.
 //!
-//! The connection's future, its error and its end belong to the caller, unlike with tonic's own channel.
+//! Unlike with tonic's own channel, the caller owns the connection's future, and with it the connection's
+//! error and its end.
 
 use std::{
     future::Future,
@@ -17,29 +18,29 @@ use tonic::body::Body;
 
 /// HTTP/2 window of one stream, in bytes: enough for 100 MB/s over 20 ms.
 pub const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// HTTP/2 window of a connection, in bytes: large enough that it never matters; grants do that work.
+/// HTTP/2 window of a connection, in bytes: so large that it never limits; grants limit the output instead.
 pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
-/// Most bytes of a frame that is sent to a client. Each is a write on a socket and a wake-up at its other end, so what
-/// HTTP/2 begins with, 16 KiB, costs a flood a seventh of its time. Larger ones gain little, and a frame is what a key waits
-/// for on a slow line, once for each task that floods it.
+/// Maximum size of a frame that is sent to a client, in bytes. Each frame is a write to a socket and a
+/// wake-up of its peer: HTTP/2's default of 16 KiB costs a flood of output a seventh of its time. Larger
+/// frames gain little, and on a slow line a key press waits for one frame of each task that prints much.
 const FRAME: u32 = 64 * 1024;
 
-/// When a connection on which nothing comes is asked for a sign of life, and how long that may take. A firewall forgets an
-/// idle connection without a word, and so does a machine that lost its power.
+/// When a silent connection is pinged, and how long the answer can take. A firewall drops an idle connection
+/// without notice, and so does a machine that loses power.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
-    /// How long nothing comes before the peer is asked.
+    /// How long the connection is silent before the peer is pinged.
     pub after: Duration,
-    /// How long its answer may take, before the connection ends.
+    /// How long the peer's answer can take before the connection is closed.
     pub within: Duration,
 }
 
 impl KeepAlive {
-    /// Of a connection that nobody would miss otherwise: ended after 13 s of silence.
+    /// For a connection whose loss would not be noticed otherwise: it is closed after 13 s of silence.
     pub const QUICK: Self = Self { after: Duration::from_secs(5), within: Duration::from_secs(8) };
-    /// Of a connection whose ends talk to each other by themselves, and of one whose other end may be a slow client: ended
-    /// after 25 s of silence.
+    /// For a connection whose ends send messages regularly, or whose other end can be a slow client: it is
+    /// closed after 25 s of silence.
     pub const PATIENT: Self = Self { after: Duration::from_secs(10), within: Duration::from_secs(15) };
 }
 
@@ -49,7 +50,7 @@ pub struct Channel {
     sender: http2::SendRequest<Body>,
 }
 
-/// The connection behind a channel; nothing moves unless it is polled.
+/// The connection of a channel. It makes progress only while it is polled.
 pub type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 fn builder() -> http2::Builder<TokioExecutor> {
@@ -62,10 +63,10 @@ fn builder() -> http2::Builder<TokioExecutor> {
 }
 
 impl Channel {
-    /// The authority that requests carry; it names nothing, since a channel has one peer.
+    /// The authority of requests. It has no meaning, since a channel has only one peer.
     pub const ORIGIN: &str = "http://sloth-runner";
 
-    /// Begins HTTP/2 as its client, without keep-alive: for a peer in the same process.
+    /// Starts HTTP/2 as a client, without keep-alive: for a peer in the same process.
     ///
     /// # Errors
     /// When the preface cannot be written.
@@ -76,7 +77,7 @@ impl Channel {
         Self::begin(io, builder()).await
     }
 
-    /// Begins HTTP/2 as its client, with keep-alive: a peer may fall silent, on a network and on this machine.
+    /// Starts HTTP/2 as a client, with keep-alive: a peer can become silent, also on this machine.
     ///
     /// # Errors
     /// When the preface cannot be written.
@@ -101,13 +102,13 @@ impl Channel {
         Ok((Self { sender }, Box::pin(connection)))
     }
 
-    /// Whether the connection has ended.
+    /// Reports whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// [`Self::ORIGIN`], as the generated clients take it.
+    /// Returns [`Self::ORIGIN`] in the form that the generated clients take.
     #[must_use]
     pub fn origin() -> Uri {
         Uri::from_static(Self::ORIGIN)
@@ -119,7 +120,8 @@ impl tower::Service<Request<Body>> for Channel {
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
 
-    /// Always ready: a connection that has ended is the call's error. The generated clients would make a refusal of it here.
+    /// Always ready. A connection that has ended is the error of the call. The generated clients would turn
+    /// an error here into a refusal.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,5 @@
-//! The client of operators: one method for each call, in the types of the domain, over the local socket or the network.
+//! The client of operators: one method for each call, with domain types, over the local socket or the
+//! network.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -33,57 +34,57 @@ use crate::{
     trust::tls::server_name,
 };
 
-/// The address of a master, and the identity to use there.
+/// The master to connect to, and how.
 #[derive(Clone, Debug)]
 pub enum MasterAddress {
-    /// The own user's on this machine, else root's.
+    /// The master of this user on this machine, otherwise root's.
     Local,
-    /// The one behind this socket.
+    /// The master that listens on this socket.
     Socket(PathBuf),
-    /// One elsewhere, as the operator of a stored login.
+    /// A remote master, as the operator of a stored login.
     Remote(Arc<RemoteMaster>),
 }
 
-/// A master elsewhere.
+/// A remote master.
 #[derive(Debug)]
 pub struct RemoteMaster {
-    /// What it is called here.
+    /// The name by which this client knows it.
     pub name: String,
-    /// Host name or address, without brackets.
+    /// The host name or address, without brackets.
     pub host: String,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
-    /// The operator's certificate and key, and the CA to believe in.
+    /// The TLS configuration: the operator's certificate and key, and the CA to trust.
     pub tls: Arc<ClientConfig>,
 }
 
-/// A master that cannot be reached.
+/// The error for a master that cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody listens on the usual sockets.
+    /// No master listens on the usual sockets.
     #[error(
         "no master runs on this machine for this user (looked at {0}); start one with `sloth-runner master`, name its socket with --master unix:PATH, or log in to one elsewhere with `sloth-runner login`"
     )]
     NoMaster(String),
-    /// Nobody listens on the socket that was named.
+    /// No master listens on the given socket.
     #[error("no master answers on {path}: {source}; {}", hint(source))]
     Socket {
-        /// Which socket.
+        /// The path of the socket.
         path: String,
         /// The cause of the error.
         source: io::Error,
     },
-    /// The one elsewhere does not answer.
+    /// The remote master does not answer.
     #[error("the master {name}: {source}")]
     Remote {
-        /// What it is called here.
+        /// The name by which this client knows it.
         name: String,
         /// The cause of the error.
         source: DialError,
     },
 }
 
-/// What to do about a socket that cannot be connected to.
+/// Returns what to do about a socket that cannot be connected to.
 fn hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "this user may not use it: `sudo`, or as root `sloth-runner master operator add NAME --role ROLE --unix-user USER`"
@@ -92,21 +93,21 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// A stream of answers. Kinds of answers that this version does not know are left out.
+/// A stream of answers. Answers of a kind that this version does not know are skipped.
 #[derive(Debug)]
 pub struct Events<T: Carried>(Incoming<T>);
 
 impl<T: Carried> Events<T> {
-    /// Returns the next answer; `None` at the end. Nothing is lost when the future is dropped.
+    /// Returns the next answer; `None` at the end. No answer is lost when the future is dropped.
     ///
     /// # Errors
-    /// What ended or broke the stream.
+    /// The error that ended or broke the stream.
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
         self.0.known_message().await
     }
 }
 
-/// What happens in a job.
+/// The events of a job.
 pub type JobEvents = Events<JobEvent>;
 
 /// A connection to a master, for operators.
@@ -116,7 +117,7 @@ pub struct ControlClient {
 }
 
 impl ControlClient {
-    /// A client on a connection that there is.
+    /// Creates a client on an existing connection.
     #[must_use]
     pub fn on(channel: Channel) -> Self {
         Self { channel }
@@ -125,7 +126,7 @@ impl ControlClient {
     /// Connects to a master.
     ///
     /// # Errors
-    /// When none answers.
+    /// When no master answers.
     pub async fn connect(address: &MasterAddress) -> Result<Self, ConnectError> {
         match address {
             MasterAddress::Socket(path) => {
@@ -144,7 +145,7 @@ impl ControlClient {
             }
             MasterAddress::Remote(master) => {
                 let failed = |source| ConnectError::Remote { name: master.name.clone(), source };
-                // Large, and on the stack of every command otherwise, whichever master it goes to.
+                // Boxed because it is large, and would otherwise be on the stack of every command.
                 Box::pin(Self::over_network(master)).await.map_err(failed)
             }
         }
@@ -153,9 +154,9 @@ impl ControlClient {
     async fn over_socket(stream: std::os::unix::net::UnixStream, path: &str) -> Result<Self, ConnectError> {
         let io = |source| ConnectError::Socket { path: path.to_owned(), source };
         stream.set_nonblocking(true).map_err(io)?;
-        // The protocol's greeting and settings are two small writes; each would wake the master.
+        // The preface and the settings of HTTP/2 are two small writes; each would wake the master.
         let stream = BufWriter::new(UnixStream::from_std(stream).map_err(io)?);
-        // A master of this machine falls silent too: it may be stopped, or wait for a disk.
+        // A master on this machine can become silent too: it can be stopped, or wait for a disk.
         let shaken = Channel::handshake_kept_alive(stream, KeepAlive::PATIENT).await;
         let (channel, connection) = shaken.map_err(|error| io(io::Error::other(error)))?;
         // Ends with the last client; its error reaches the calls that it breaks.
@@ -192,7 +193,7 @@ impl ControlClient {
         Ok(MasterStatus::from_message(answer.into_inner())?)
     }
 
-    /// Returns the agents of a selection; without one all agents and all keys that wait for approval.
+    /// Returns the agents of a selection. Without a selection, returns all agents and all pending keys.
     ///
     /// # Errors
     /// When the call fails.
@@ -200,7 +201,7 @@ impl ControlClient {
         self.listed(selection.map_or(ListAgents::All, ListAgents::Selected)).await
     }
 
-    /// Returns the keys that wait for approval.
+    /// Returns the pending keys.
     ///
     /// # Errors
     /// When the call fails.
@@ -226,7 +227,7 @@ impl ControlClient {
         Ok(Events(self.generated().watch_agents(request.into_message()).await?.into_inner().into()))
     }
 
-    /// Approves a waiting key.
+    /// Approves a pending key.
     ///
     /// # Errors
     /// When the call fails.
@@ -235,7 +236,7 @@ impl ControlClient {
         Ok(Approved::from_message(answer.into_inner())?)
     }
 
-    /// Rejects waiting keys, and returns how many.
+    /// Rejects pending keys, and returns their number.
     ///
     /// # Errors
     /// When the call fails.
@@ -243,7 +244,7 @@ impl ControlClient {
         Ok(self.generated().reject_agent(request.into_message()).await?.into_inner().rejected)
     }
 
-    /// Deletes an agent, and returns how many of its tasks are lost.
+    /// Deletes an agent, and returns the number of its tasks that are lost.
     ///
     /// # Errors
     /// When the call fails.
@@ -260,7 +261,7 @@ impl ControlClient {
         Ok(Labelled::from_message(answer.into_inner())?)
     }
 
-    /// Ends an agent, and returns how many tasks run there.
+    /// Stops an agent, and returns the number of its running tasks.
     ///
     /// # Errors
     /// When the call fails.
@@ -268,7 +269,7 @@ impl ControlClient {
         Ok(self.generated().stop_agent(request.into_message()).await?.into_inner().running)
     }
 
-    /// Drains agents, or ends that.
+    /// Drains agents, or lets them take tasks again.
     ///
     /// # Errors
     /// When the call fails.
@@ -295,7 +296,7 @@ impl ControlClient {
         all(answer.into_inner().tokens)
     }
 
-    /// Revokes a join token, and returns how many agents could still have joined with it.
+    /// Revokes a join token, and returns the number of its remaining uses.
     ///
     /// # Errors
     /// When the call fails.
@@ -303,7 +304,7 @@ impl ControlClient {
         Ok(self.generated().revoke_token(request.into_message()).await?.into_inner().uses_left)
     }
 
-    /// Adds an operator, or gives a known one another login.
+    /// Adds an operator, or issues another login to an existing one.
     ///
     /// # Errors
     /// When the call fails.
@@ -321,7 +322,7 @@ impl ControlClient {
         all(answer.into_inner().operators)
     }
 
-    /// Revokes an operator, and returns how many of its keys.
+    /// Revokes an operator, and returns the number of its keys.
     ///
     /// # Errors
     /// When the call fails.
@@ -417,7 +418,7 @@ impl ControlClient {
         Ok(Cancelled::from_message(answer.into_inner())?)
     }
 
-    /// Sends what comes from `outgoing` to a command.
+    /// Sends the messages of `outgoing` to a command's standard input.
     ///
     /// # Errors
     /// When the call fails.
@@ -430,7 +431,7 @@ impl ControlClient {
     }
 }
 
-/// What messages carry, all of which have to be valid.
+/// Returns the domain values of messages, all of which must be valid.
 fn all<T: Carried>(messages: Vec<T::Message>) -> Result<Vec<T>, CallError> {
     Ok(messages.into_iter().map(T::from_message).collect::<Result<_, _>>()?)
 }

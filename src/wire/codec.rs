@@ -13,7 +13,7 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 #[derive(Debug)]
 pub struct ExactCodec<T, U>(PhantomData<(T, U)>);
 
-/// Its writing half.
+/// The encoder of [`ExactCodec`].
 #[derive(Debug)]
 pub struct ExactEncoder<T>(PhantomData<T>);
 
@@ -47,7 +47,7 @@ impl<T: Message> Encoder for ExactEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // prost lets it grow as it comes to the fields, and each time it has grown all of it is copied.
+        // Without this, prost grows the buffer field by field, and each growth copies the buffer.
         buffer.reserve(item.encoded_len());
         item.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }

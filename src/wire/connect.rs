@@ -1,4 +1,4 @@
-//! Opens connections: TCP with a deadline, `TCP_NODELAY`, TLS, and the identity of the other side.
+//! Opens connections: TCP with a timeout, `TCP_NODELAY`, TLS, and the identity of the peer.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,28 +23,29 @@ use crate::{
     },
 };
 
-/// Deadline of connecting and of shaking hands, each.
+/// Timeout of a TCP connect, and of a TLS handshake.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long an address may take before the name's next one is tried beside it (RFC 8305).
+/// How long to wait for an address before the next address of the name is tried in parallel (RFC 8305).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// Bytes that one read of a socket may bring: rustls by itself asks for 4 KiB at a time, a quarter of a record. What is
-/// never used of it never becomes resident.
+/// Size of the read buffer of a socket, in bytes. rustls reads only 4 KiB at a time by default, a quarter of
+/// a record. Unused pages of the buffer never become resident.
 const READ: usize = 64 * 1024;
 
-/// Bytes that a socket takes before the network does. What waits behind them can still be overtaken: a key, or another
-/// task's output, by the turns that HTTP/2 gives its streams. The kernel by itself takes megabytes, which on a slow line are
-/// seconds.
+/// Maximum number of unsent bytes in a socket's buffer. Data that waits in HTTP/2 instead can be overtaken by
+/// a key press or another task's output, because HTTP/2 alternates between its streams. By default the kernel
+/// buffers megabytes, which take seconds on a slow line.
 const UNSENT: u32 = 128 * 1024;
 
-/// How long the kernel waits for a peer's machine that acknowledges nothing. By itself it waits a quarter of an hour.
+/// How long the kernel waits for a peer that acknowledges nothing. The default is a quarter of an hour.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// Has a socket send at once, take no more than it is about to send, and notice a peer that is gone without a word.
+/// Configures a socket to send immediately, to buffer little, and to detect a peer that disappears without
+/// notice.
 ///
 /// # Errors
-/// When the connection is gone.
+/// When the connection has ended.
 pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -54,38 +55,38 @@ pub(super) fn set_up(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&probes)
 }
 
-/// A socket that is read in large pieces.
+/// Wraps a socket in a large read buffer.
 pub(super) fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
     BufReader::with_capacity(READ, stream)
 }
 
-/// A connection that could not be made.
+/// The error for a connection that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// TCP did not come about.
+    /// TCP failed.
     #[error("{address} does not answer: {}", described(source))]
     Connect {
-        /// Where it went.
+        /// The address that was dialled.
         address: String,
         /// The cause of the error.
         source: io::Error,
     },
-    /// TLS did not come about.
-    #[error("{address} answers, but not as a sloth-runner that this side trusts: {reason}")]
+    /// The TLS handshake failed.
+    #[error("{address} answers, but is not a sloth-runner that this side trusts: {reason}")]
     Handshake {
-        /// Where it went.
+        /// The address that was dialled.
         address: String,
-        /// Why, in words.
+        /// The reason, for people.
         reason: String,
     },
     /// The peer belongs to the cluster, but is not the expected one.
     #[error("{address} is {found}, not {wanted}")]
     WrongPeer {
-        /// Where it went.
+        /// The address that was dialled.
         address: String,
-        /// Who answered.
+        /// The peer that answered.
         found: String,
-        /// Who was meant.
+        /// The expected peer.
         wanted: String,
     },
 }
@@ -95,14 +96,14 @@ pub enum DialError {
 pub struct Dialled {
     /// The connection.
     pub stream: TlsStream<BufReader<TcpStream>>,
-    /// The peer's chain, its own certificate first.
+    /// The peer's certificate chain, with its own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The address that was reached.
     pub address: String,
 }
 
 impl Dialled {
-    /// Makes sure that a master answered.
+    /// Checks that the peer is a master.
     ///
     /// # Errors
     /// When it is another peer.
@@ -115,7 +116,7 @@ impl Dialled {
         Err(DialError::WrongPeer { address: self.address.clone(), found, wanted: "a master".to_owned() })
     }
 
-    /// Who answered.
+    /// Returns the peer's name and identity.
     ///
     /// # Errors
     /// When its certificate has no identity.
@@ -126,14 +127,14 @@ impl Dialled {
         }
     }
 
-    /// The key of the peer's certificate.
+    /// Returns the fingerprint of the key in the peer's certificate.
     #[must_use]
     pub fn key(&self) -> Option<Fingerprint> {
         self.chain.first().and_then(key_fingerprint)
     }
 }
 
-/// Dials a host and shakes hands.
+/// Opens a TCP connection to a host and completes the TLS handshake.
 ///
 /// # Errors
 /// See [`DialError`].
@@ -164,8 +165,8 @@ async fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
     connect_to_any(lookup_host((host, port)).await?.collect()).await
 }
 
-/// Connects to whichever address answers first. They are tried in their order, each a moment after the one before: a name
-/// may have an address that nothing comes back from.
+/// Connects to the address that answers first. The addresses are tried in order, each 250 ms after the one
+/// before: a name can have an address that never answers.
 async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -185,7 +186,7 @@ async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     }
 }
 
-/// The system's errors, in words for people: without their numbers.
+/// Formats a system error for people, without its number.
 fn described(error: &io::Error) -> String {
     let Some(code) = error.raw_os_error() else { return error.to_string() };
     let words = nix::errno::Errno::from_raw(code).desc();
@@ -195,13 +196,13 @@ fn described(error: &io::Error) -> String {
         .map_or_else(String::new, |first| first.to_lowercase().to_string() + &words[first.len_utf8()..])
 }
 
-/// rustls' errors, in words for people.
+/// Formats a TLS error for people.
 fn explain(error: &io::Error) -> String {
     use rustls::{AlertDescription, CertificateError, Error};
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match tls {
         Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            "its certificate is not of the CA that is pinned here (wrong CA)".to_owned()
+            "its certificate was not issued by the CA that is pinned here (wrong CA)".to_owned()
         }
         Some(Error::InvalidMessage(_)) => "it does not speak TLS".to_owned(),
         Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
@@ -223,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_keeps_nobody_from_the_next_one() {
-        // A listener whose queue is full does not answer.
+        // A listener with a full queue does not answer.
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = silent.listen(0).unwrap();

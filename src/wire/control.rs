@@ -1,6 +1,6 @@
-//! The server for operators: each generated method becomes one call in the types of the domain, with its caller.
+//! The server for operators: converts each generated method to one call with domain types and its caller.
 //!
-//! Carries messages; decides nothing.
+//! Transports messages and makes no decisions.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -32,10 +32,10 @@ use crate::domain::{
     operator::OperatorView,
 };
 
-/// Bytes of the longest message that is taken from an operator.
+/// Maximum size of a message from an operator, in bytes.
 const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
-/// What a master does when an operator calls. A number in an answer is what the call's response counts.
+/// The handlers of a master for operators' calls.
 #[tonic::async_trait]
 pub trait ControlCalls: Send + Sync + 'static {
     /// Returns the state of the master.
@@ -52,29 +52,29 @@ pub trait ControlCalls: Send + Sync + 'static {
         caller: Connected,
         request: WatchAgents,
     ) -> Result<Answers<FleetChange>, Status>;
-    /// Approves a waiting key.
+    /// Approves a pending key.
     async fn approve_agent(&self, caller: &Connected, request: ApproveAgent) -> Result<Approved, Status>;
-    /// Rejects waiting keys.
+    /// Rejects pending keys. Returns their number.
     async fn reject_agents(&self, caller: &Connected, request: RejectAgents) -> Result<u32, Status>;
-    /// Deletes an agent.
+    /// Deletes an agent. Returns the number of its tasks that are lost.
     async fn delete_agent(&self, caller: &Connected, request: DeleteAgent) -> Result<u32, Status>;
     /// Changes labels.
     async fn label_agents(&self, caller: &Connected, request: LabelAgents) -> Result<Labelled, Status>;
-    /// Ends an agent.
+    /// Stops an agent. Returns the number of its running tasks.
     async fn stop_agent(&self, caller: &Connected, request: StopAgent) -> Result<u32, Status>;
-    /// Drains agents, or ends that.
+    /// Drains agents, or lets them take tasks again.
     async fn drain_agents(&self, caller: &Connected, request: DrainAgents) -> Result<Drained, Status>;
     /// Creates a join token.
     async fn create_token(&self, caller: &Connected, request: CreateToken) -> Result<CreatedToken, Status>;
     /// Lists the join tokens.
     async fn list_tokens(&self) -> Result<Vec<TokenView>, Status>;
-    /// Revokes a join token.
+    /// Revokes a join token. Returns the number of its remaining uses.
     async fn revoke_token(&self, caller: &Connected, request: RevokeToken) -> Result<u32, Status>;
     /// Adds an operator.
     async fn invite_operator(&self, caller: &Connected, request: InviteOperator) -> Result<Invited, Status>;
     /// Lists the operators.
     async fn list_operators(&self) -> Result<Vec<OperatorView>, Status>;
-    /// Revokes an operator.
+    /// Revokes an operator. Returns the number of its keys.
     async fn revoke_operator(&self, caller: &Connected, request: RevokeOperator) -> Result<u32, Status>;
     /// Starts a job.
     async fn start_job(&self, caller: Connected, request: StartJob) -> Result<Answers<JobEvent>, Status>;
@@ -86,11 +86,11 @@ pub trait ControlCalls: Send + Sync + 'static {
     async fn list_jobs(&self, caller: &Connected, request: ListJobs) -> Result<Vec<Job>, Status>;
     /// Watches the jobs.
     async fn watch_jobs(&self, caller: Connected, request: WatchJobs) -> Result<Answers<JobsChange>, Status>;
-    /// Lets a job continue.
+    /// Lets a job that waits at a gate continue.
     async fn promote_job(&self, caller: &Connected, request: PromoteJob) -> Result<Promoted, Status>;
     /// Starts no more tasks of a job.
     async fn stop_job(&self, caller: &Connected, request: StopJob) -> Result<StoppedJob, Status>;
-    /// Runs a command again.
+    /// Runs the command of a job again.
     async fn rerun_job(&self, caller: Connected, request: RerunJob) -> Result<Answers<JobEvent>, Status>;
     /// Deletes a job, and returns its number.
     async fn delete_job(&self, caller: &Connected, request: DeleteJob) -> Result<u64, Status>;
@@ -104,10 +104,10 @@ pub trait ControlCalls: Send + Sync + 'static {
     async fn cancel_job(&self, caller: &Connected, request: CancelJob) -> Result<Cancelled, Status>;
 }
 
-/// Every service behind the access table; reflection on the machine's own socket only.
+/// Returns all services. Reflection is only added for the machine's own socket.
 ///
 /// # Errors
-/// When the compiled-in descriptors are not understood.
+/// When the compiled-in descriptors cannot be parsed.
 pub async fn routes<C>(calls: Arc<C>, local: bool) -> Result<Routes, tonic_reflection::server::Error>
 where
     C: ControlCalls + EnrollmentCalls,
@@ -132,7 +132,7 @@ where
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<Answers<T>, Status>> + Send + 'a>>;
 
-/// Answers a method without copying output, in the place of the generated service.
+/// Adds a handler for a method that does not copy output, instead of the generated one.
 fn answered<C: Send + Sync + 'static, R: Carried, A: Carried>(
     routes: Routes,
     method: Method<R::Message, A::Message>,
@@ -149,7 +149,7 @@ fn answered<C: Send + Sync + 'static, R: Carried, A: Carried>(
     })
 }
 
-/// The caller of a request, and what the request carries.
+/// Returns the caller of a request and its domain value.
 fn received<R: Carried>(request: Request<R::Message>) -> Result<(Connected, R), Status> {
     let caller = Connected::of(&request)?;
     Ok((caller, R::from_message(request.into_inner())?))

@@ -1,5 +1,5 @@
-//! Limits the number of unauthenticated peers, overall and for each source. When a limit is reached, the oldest peer is
-//! disconnected: an honest peer finishes quickly, and the newest one may be honest.
+//! Limits the number of unauthenticated peers, in total and for each source. When a limit is reached, the
+//! oldest peer is disconnected: an honest peer finishes quickly, and the newest one can be honest.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::network::{neighbourhood_of, source_of};
 
-/// Where one comes from: its source, and the neighbourhood of that.
+/// The origin of a peer: its source, and the neighbourhood of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin<K> {
-    /// Probably one machine.
+    /// The source, which is probably one machine.
     pub source: K,
-    /// Its neighbours, who may all be one's own.
+    /// The neighbourhood: sources that can all belong to one owner.
     pub neighbourhood: K,
 }
 
@@ -34,7 +34,7 @@ impl From<u32> for Origin<u32> {
     }
 }
 
-/// Connections, counted by their sources.
+/// A set of connections, which are counted by source and by neighbourhood.
 #[derive(Debug)]
 pub struct Crowd<K> {
     most: usize,
@@ -51,7 +51,7 @@ struct Members<K> {
     next: u64,
 }
 
-/// One of a crowd, until this is dropped.
+/// A connection in the set. It leaves the set when this is dropped.
 #[derive(Debug)]
 pub struct Member<K: Eq + Hash + Copy> {
     members: Arc<Mutex<Members<K>>>,
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Copy> Members<K> {
 }
 
 impl<K: Eq + Hash + Copy> Crowd<K> {
-    /// Creates an empty crowd with a maximum size, and a maximum for each source.
+    /// Creates an empty set with a maximum size, and a maximum for each source.
     #[must_use]
     pub fn new(most: usize, most_of_one: usize) -> Self {
         let members = Members {
@@ -101,7 +101,8 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
         Self { most, most_of_one, members: Arc::new(Mutex::new(members)) }
     }
 
-    /// Lets one more in. Where there are too many, the oldest of its source, or of the busiest neighbourhood, has to go.
+    /// Adds a connection. If its source has too many connections, the oldest of that source is disconnected;
+    /// if there are too many in total, the oldest of the largest neighbourhood.
     #[must_use]
     pub fn join(&self, origin: impl Into<Origin<K>>) -> Member<K> {
         let origin = origin.into();
@@ -126,12 +127,12 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
 }
 
 impl<K: Eq + Hash + Copy> Member<K> {
-    /// Returns when it has to go.
+    /// Waits until the connection has to be closed.
     pub async fn sent_away(&self) {
         self.away.cancelled().await;
     }
 
-    /// Whether it has to go.
+    /// Reports whether the connection has to be closed.
     #[must_use]
     pub fn has_to_go(&self) -> bool {
         self.away.is_cancelled()
@@ -140,7 +141,7 @@ impl<K: Eq + Hash + Copy> Member<K> {
 
 impl<K: Eq + Hash + Copy> Drop for Member<K> {
     fn drop(&mut self) {
-        // One that was sent away has left already.
+        // A connection that was evicted is no longer in the set.
         let _ = locked(&self.members).leave(self.number);
     }
 }

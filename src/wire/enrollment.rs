@@ -1,4 +1,5 @@
-//! The calls that need no identity: enrolling an agent, and an operator's login. Carries messages; decides nothing.
+//! The calls that need no identity: an agent's enrollment and an operator's login. Transports messages and
+//! makes no decisions.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::domain::session::{Enroll, EnrollAnswer, LogIn, LogInAnswer};
 
-/// Bytes of the longest message that is taken from an unauthenticated peer: a certificate request and a name, with room.
+/// Maximum size of a message from an unauthenticated peer, in bytes: enough for a certificate request and a
+/// name.
 const MAX_MESSAGE: usize = 16 * 1024;
 
 fn client(channel: Channel) -> EnrollmentServiceClient<Channel> {
@@ -29,7 +31,7 @@ fn too_late<E>(_: E) -> CallError {
     CallError::Disconnected(format!(": no answer within {} s", DEADLINE.as_secs()))
 }
 
-/// Asks for an agent's certificate.
+/// Requests an agent's certificate.
 ///
 /// # Errors
 /// When the call fails or its answer is not valid.
@@ -39,7 +41,7 @@ pub async fn enroll(channel: Channel, request: Enroll) -> Result<EnrollAnswer, C
     Ok(EnrollAnswer::from_message(call.await.map_err(too_late)??.into_inner())?)
 }
 
-/// Asks for an operator's certificate.
+/// Requests an operator's certificate.
 ///
 /// # Errors
 /// When the call fails or its answer is not valid.
@@ -49,17 +51,17 @@ pub async fn log_in(channel: Channel, request: LogIn) -> Result<LogInAnswer, Cal
     Ok(LogInAnswer::from_message(call.await.map_err(too_late)??.into_inner())?)
 }
 
-/// The calls of a master that give an identity.
+/// The handlers of a master for these calls.
 #[tonic::async_trait]
 pub trait EnrollmentCalls: Send + Sync + 'static {
-    /// Asks for an agent's certificate.
+    /// Answers an agent's request for a certificate.
     async fn enroll(&self, caller: &Connected, request: Enroll) -> Result<EnrollAnswer, Status>;
 
-    /// Asks for an operator's certificate.
+    /// Answers an operator's request for a certificate.
     async fn log_in(&self, request: LogIn) -> Result<LogInAnswer, Status>;
 }
 
-/// The service for connections without an identity.
+/// Returns the service for connections without an identity.
 pub(super) fn service<C: EnrollmentCalls>(calls: Arc<C>) -> EnrollmentServiceServer<Server<C>> {
     EnrollmentServiceServer::new(Server(calls)).max_decoding_message_size(MAX_MESSAGE)
 }

@@ -1,19 +1,19 @@
-//! Streams of messages, as they are received: each is converted into what it carries.
+//! Streams of received messages. Each message is converted to its domain type.
 
 use tonic::{Status, Streaming};
 
 use super::{convert::Carried, status::CallError, streaming::Messages};
 
-/// A stream of what messages carry.
+/// A stream of domain values from received messages.
 #[derive(Debug)]
 pub struct Incoming<T: Carried>(Source<T::Message>);
 
-/// Where the messages come from.
+/// The source of the messages.
 #[derive(Debug)]
 enum Source<M> {
-    /// A call of our own, which does not copy output.
+    /// One of [`streaming`](super::streaming)'s calls, which do not copy output.
     Own(Box<Messages<M>>),
-    /// A generated service.
+    /// A call of the generated code.
     Generated(Box<Streaming<M>>),
 }
 
@@ -30,10 +30,10 @@ impl<T: Carried> From<Streaming<T::Message>> for Incoming<T> {
 }
 
 impl<T: Carried> Incoming<T> {
-    /// Returns the next value; `None` at the end. Nothing is lost when the future is dropped.
+    /// Returns the next value; `None` at the end. No value is lost when the future is dropped.
     ///
     /// # Errors
-    /// What ended or broke the stream, or a message that is not valid.
+    /// The error that ended or broke the stream, or a message that is not valid.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         let message = match &mut self.0 {
             Source::Own(messages) => messages.message().await?,
@@ -42,10 +42,12 @@ impl<T: Carried> Incoming<T> {
         Ok(message.map(T::from_message).transpose()?)
     }
 
-    /// The same for a client, without messages of a kind that this version does not know: a newer server may send them.
+    /// Returns the next value like [`Self::message`], for clients. Skips messages of a kind that this version
+    /// does not know, because a newer server can send them.
     ///
     /// # Errors
-    /// What ended or broke the stream. A message that is not valid is told apart: the same would come on another stream.
+    /// The error that ended or broke the stream. An invalid message is an error of its own, because another
+    /// stream would contain it too.
     pub(super) async fn known_message(&mut self) -> Result<Option<T>, CallError> {
         loop {
             let message = match &mut self.0 {
@@ -69,7 +71,7 @@ mod tests {
     use super::*;
     use crate::{domain::control::JobEvent, wire::proto};
 
-    /// Messages as they come in the body of an answer.
+    /// Returns the body of a response with these messages.
     fn body(messages: &[proto::FollowJobResponse]) -> Body {
         let mut bytes = BytesMut::new();
         for message in messages {

@@ -20,23 +20,23 @@ use crate::{
     },
 };
 
-/// How often a login is asked for again whose answer was lost: its secret is good for this key only.
+/// Maximum number of attempts of a login whose answer is lost. Its secret is valid only for this key.
 const TRIES: u32 = 3;
-/// Pause before the next try.
+/// The delay before the next attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What an operator is handed: a secret, the CA to believe in, and where the master is. `TOKEN@HOST:PORT`.
+/// A login string: a secret, the CA to trust, and the master's address, as `TOKEN@HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginString {
-    /// Secret and CA.
+    /// The secret, and the CA's fingerprint.
     pub token: Token,
-    /// Host name or address, without brackets.
+    /// The host name or address, without brackets.
     pub host: String,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
 }
 
-/// Text that is no login string.
+/// The error for text that is not a login string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "that is not a login string; `sloth-runner master operator add NAME --role ROLE` on the master's machine prints one"
@@ -59,7 +59,7 @@ impl fmt::Display for LoginString {
     }
 }
 
-/// An operator's identity, as a master gave it.
+/// The identity that a master has issued to an operator.
 #[derive(Debug)]
 pub struct LoggedIn {
     /// The operator's certificate.
@@ -74,7 +74,7 @@ pub struct LoggedIn {
     pub hostname: String,
 }
 
-/// Why nobody is logged in.
+/// The reason why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The master cannot be reached.
@@ -83,18 +83,18 @@ pub enum LoginError {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The master will not have this login.
+    /// The master refused the login.
     #[error("the master refuses the login: {0}")]
     Refused(String),
-    /// The key or the certificate.
+    /// The key or the certificate request is not valid.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The answer is none.
+    /// The certificate in the answer is not for this key, operator or CA.
     #[error("the master's certificate is not for this key; is the version the same?")]
     NotForUs,
 }
 
-/// Makes a key an operator's.
+/// Registers a key as an operator's.
 ///
 /// # Errors
 /// See [`LoginError`].

@@ -1,7 +1,7 @@
 //! Limits the rate of HTTP/2 frames without data (pings, settings, resets), which cost the receiver more than the sender
 //! (CVE-2019-9512, -9515, CVE-2023-44487, CVE-2025-8671).
 //!
-//! Looks at the frames' heads alone (RFC 9113, section 4.1). A connection that is too fast is broken off.
+//! Reads only the frame headers (RFC 9113, section 4.1). A connection that exceeds the rate is closed.
 
 use std::{
     io,
@@ -14,32 +14,32 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::budget::{Budget, Exceeded};
 
-/// What a client of HTTP/2 says first.
+/// The length of the HTTP/2 client preface.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
-/// Bytes of a frame's head.
+/// The length of a frame header.
 const HEAD: usize = 9;
 /// The type of a frame with data.
 const DATA: u8 = 0;
 
-/// A connection that is counted.
+/// A connection whose frames are counted.
 #[derive(Debug)]
 pub struct Metered<S> {
     stream: S,
-    /// Bytes of the preface or of a frame's payload that are still to come.
+    /// Remaining bytes of the preface or of a frame's payload.
     skip: usize,
     head: [u8; HEAD],
-    /// Bytes of the next head that have come.
+    /// The number of bytes of the next header that were read.
     have: usize,
     budget: Arc<Budget>,
 }
 
 impl<S> Metered<S> {
-    /// Counts what a client sends, which begins with a preface.
+    /// Counts the frames of a client, which begin after a preface.
     pub fn client(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, PREFACE)
     }
 
-    /// Counts what a server sends.
+    /// Counts the frames of a server.
     pub fn server(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, 0)
     }
@@ -48,7 +48,7 @@ impl<S> Metered<S> {
         Self { stream, skip, head: [0; HEAD], have: 0, budget }
     }
 
-    /// Goes through what was read.
+    /// Counts the frames in bytes that were read.
     fn count(&mut self, mut bytes: &[u8]) -> Result<(), Exceeded> {
         let mut frames = 0;
         while !bytes.is_empty() {
@@ -78,7 +78,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let counted = this.count(&buf.filled()[before..]);
         Poll::Ready(counted.map_err(|met| {
             if this.budget.may_log() {
-                tracing::warn!("broke off a connection: {met}");
+                tracing::warn!("closed a connection: {met}");
             }
             io::Error::new(io::ErrorKind::ConnectionAborted, met)
         }))
@@ -129,7 +129,7 @@ mod tests {
         frame
     }
 
-    /// How many bytes of these come through, read in pieces of a size.
+    /// Returns the number of these bytes that pass, if they are read in pieces of this size.
     async fn passed(bytes: &[u8], piece: usize, frames_a_second: u32) -> usize {
         let (near, mut far) = tokio::io::duplex(64);
         let mut metered = Metered::client(near, budget(frames_a_second));

@@ -1,6 +1,6 @@
 //! Protobuf and HTTP/2: generated types, their conversions to and from the domain, channels, clients and servers.
 //!
-//! This is the only tier that names generated types. Knows no store and no policy.
+//! Only this tier names generated types. Does not depend on the store or on policy.
 
 pub use crate::domain::SOFTWARE_VERSION;
 use crate::domain::session::Protocol;

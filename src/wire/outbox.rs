@@ -1,5 +1,5 @@
-//! Queues answers for a caller. Their bytes count against the caller's budget until they are sent, so that a slow reader delays
-//! only itself.
+//! Queues answers for a caller. Their bytes count against the caller's budget until they are sent, so that a
+//! slow reader delays only itself.
 
 use std::{
     pin::Pin,
@@ -19,25 +19,25 @@ use super::{
 /// A stream of answers.
 pub type Answers<T> = Pin<Box<Queue<T>>>;
 
-/// Where answers to one call are put.
+/// The sending end of the queue of one call's answers.
 #[derive(Debug)]
 pub struct Outbox<T: Carried> {
     queue: mpsc::Sender<Queued<T::Message>>,
     budget: Arc<Budget>,
 }
 
-/// Answers in their order.
+/// The receiving end of the queue.
 #[derive(Debug)]
 pub struct Queue<T: Carried>(mpsc::Receiver<Queued<T::Message>>);
 
 #[derive(Debug)]
 struct Queued<M> {
     answer: Result<M, Status>,
-    /// Given back when the answer is taken.
+    /// Its share of the budget, released when the answer is taken out.
     _room: Option<Permit>,
 }
 
-/// The caller is gone.
+/// The error for a caller that has disconnected.
 #[derive(Debug, Clone, Copy)]
 pub struct Gone;
 
@@ -48,42 +48,42 @@ impl<T: Carried> Outbox<T> {
         (Self { queue, budget }, Box::pin(Queue(stream)))
     }
 
-    /// A stream of one answer.
+    /// Returns a stream of one answer.
     pub fn only(answer: T) -> Answers<T> {
         let (queue, stream) = mpsc::channel(1);
         let _ = queue.try_send(Queued { answer: Ok(answer.into_message()), _room: None });
         Box::pin(Queue(stream))
     }
 
-    /// Puts an answer into the queue, as soon as there is room for it.
+    /// Queues an answer, and waits until the budget has room for it.
     ///
     /// # Errors
-    /// When the caller is gone.
+    /// When the caller has disconnected.
     pub async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
         self.send_within(&mut Permit::default(), answer).await
     }
 
-    /// The same, in room that is held already, as far as that goes.
+    /// Queues an answer like [`Self::send`], and uses the room in `held` if it is large enough.
     ///
     /// # Errors
-    /// When the caller is gone.
+    /// When the caller has disconnected.
     pub async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
         let answer = answer.map(Carried::into_message);
         let bytes = answer.as_ref().map_or(0, prost::Message::encoded_len);
         let room = if let Some(room) = held.split(bytes) {
             room
         } else {
-            // Given back first: those who wait for more while they hold some could wait for each other.
+            // Released first: callers that hold room while they wait for more could deadlock.
             *held = Permit::default();
             self.hold(bytes).await?
         };
         self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
     }
 
-    /// Reserves room for what a stream itself holds in memory.
+    /// Reserves room in the budget for the memory that a stream itself holds.
     ///
     /// # Errors
-    /// When the caller is gone.
+    /// When the caller has disconnected.
     pub async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
         tokio::select! {
             room = self.budget.buffer(bytes) => Ok(room),
@@ -91,13 +91,13 @@ impl<T: Carried> Outbox<T> {
         }
     }
 
-    /// Whether nobody takes answers any more.
+    /// Reports whether the caller takes no more answers.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Returns when nobody takes answers any more.
+    /// Waits until the caller takes no more answers.
     pub async fn closed(&self) {
         self.queue.closed().await;
     }
@@ -123,7 +123,7 @@ mod tests {
         wire::budget::{Budgets, Limits, Principal},
     };
 
-    /// One that takes a few bytes more than these.
+    /// Returns an answer of slightly more than this number of bytes.
     fn answer(bytes: usize) -> JobEvent {
         JobEvent::Refused("x".repeat(bytes))
     }
@@ -155,7 +155,7 @@ mod tests {
             outbox.send_within(&mut held, Ok(answer(300))).await.unwrap();
         }
         drop(stream.next().await);
-        // There is room for it only without what is held.
+        // It fits only after the held room is released.
         outbox.send_within(&mut held, Ok(answer(600))).await.unwrap();
         drop(held);
         let wait = Duration::from_mins(1);

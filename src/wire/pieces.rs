@@ -1,37 +1,38 @@
-//! A buffer of several pieces: long ones are passed on without a copy, short ones are copied together.
+//! A buffer of several pieces. Long pieces are passed on without a copy; short ones are copied together.
 //!
-//! Messages are written to it and read from it, so that what a command prints passes through a program without a copy for
-//! each message. Knows nothing of what is in them.
+//! Messages are encoded into it and decoded from it, so that the output of commands passes through a program
+//! without a copy for each message. Does not depend on the contents.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 
-/// Bytes from which on handing them on is worth it. What is shorter costs little to copy, and would keep the buffer that it
-/// was read into in memory for as long as it is there itself. Of what is longer that is a frame of HTTP/2, four times as
-/// large at most.
+/// The size in bytes from which a piece is passed on instead of copied. A shorter piece is cheap to copy, and
+/// would keep the whole buffer in memory from which it was read. For a longer piece that buffer is an HTTP/2
+/// frame, at most four times as large.
 pub const HANDED_ON: usize = 16 * 1024;
 
-/// Bytes that grow no more.
+/// A piece that is complete.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
-    /// It came as it is. A part of what was copied together would keep all of that.
+    /// Whether it was passed on. A part of a piece that was copied together would keep that whole piece in
+    /// memory.
     is_handed_on: bool,
 }
 
-/// Bytes in pieces, first in, first out.
+/// A first-in, first-out buffer of pieces.
 #[derive(Debug, Default)]
 pub struct Pieces {
     sealed: VecDeque<Piece>,
-    /// Bytes in `sealed`.
+    /// The number of bytes in `sealed`.
     sealed_length: usize,
-    /// What comes after those, and still grows.
+    /// The bytes after `sealed`, to which more can be appended.
     tail: BytesMut,
 }
 
 impl Pieces {
-    /// Takes the first piece; `None` when there is nothing.
+    /// Removes and returns the first piece; `None` if the buffer is empty.
     pub fn pop(&mut self) -> Option<Bytes> {
         let Some(Piece { bytes, .. }) = self.sealed.pop_front() else {
             return Some(self.tail.split().freeze()).filter(|tail| !tail.is_empty());

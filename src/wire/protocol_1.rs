@@ -1,6 +1,7 @@
-//! What is left of protocol 1, which version 0.1.0 speaks: enough to tell its side what has to be upgraded.
+//! The remaining part of protocol 1, which version 0.1.0 uses: enough to report to its peers what has to be
+//! upgraded.
 //!
-//! Must not know sessions: it carries the first message of each side.
+//! Handles only the first message of each side. Must not depend on sessions.
 
 use std::time::Duration;
 
@@ -18,13 +19,13 @@ mod proto {
 
 use proto::{session_request, session_response};
 
-/// How the paths of its calls begin.
+/// The prefix of the paths of its calls.
 const PACKAGE: &str = "/sloth.v1.";
-/// Bytes of the longest message that is taken: labels and an address of an agent lie in its first one.
+/// Maximum size of a message, in bytes: the first message of an agent contains labels and an address.
 const LONGEST_MESSAGE: usize = 64 * 1024;
-/// How long the other side may take to read why it is refused.
+/// How long the peer can take to read the refusal.
 const READ_WITHIN: Duration = Duration::from_secs(5);
-/// When a refused agent tries again: only an upgrade changes anything.
+/// The delay before a refused agent tries again. It is long, because only an upgrade helps.
 const RETRY_AFTER_MS: u32 = 60_000;
 
 const SESSION: Method<proto::SessionRequest, proto::SessionResponse> =
@@ -40,7 +41,7 @@ pub fn refusal(path: &str) -> Option<Status> {
     })
 }
 
-/// Why a master does not accept an agent of another protocol.
+/// Returns the message with which a master refuses an agent of another protocol.
 #[must_use]
 pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
     let which = if major < PROTOCOL.major { "agent" } else { "master" };
@@ -53,7 +54,7 @@ pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
 /// Refuses an agent that speaks protocol 1 on its connection to the master. Returns the reason that the agent received.
 ///
 /// # Errors
-/// When the agent does not speak it either, or the connection breaks.
+/// When the agent does not speak protocol 1 either, or the connection breaks.
 pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
     let (requests, outgoing) = mpsc::channel(1);
     let mut answers = SESSION.call(channel, ReceiverStream::new(outgoing)).await?;
@@ -70,14 +71,14 @@ pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
     };
     let kind = Some(session_request::Kind::Refused(refused));
     if requests.send(proto::SessionRequest { kind }).await.is_ok() {
-        // A stream that ends at once could overtake its words.
+        // If the stream ended immediately, its end could overtake the message.
         let _ = timeout(READ_WITHIN, async { while let Ok(Some(_)) = answers.message().await {} }).await;
     }
     Ok(message)
 }
 
-/// Has an agent answer a master that speaks protocol 1, which then refuses it: `owner` gets what `refused` makes of the master's
-/// words, and of when to come back.
+/// Adds a handler with which an agent answers a master of protocol 1, which then refuses the agent. `refused`
+/// converts the master's message and retry delay to the value that `owner` gets.
 pub fn route<T: Send + 'static>(
     routes: Routes,
     tracker: TaskTracker,
@@ -123,7 +124,8 @@ mod tests {
         },
     };
 
-    /// What an agent of version 0.1.0 sent first: `web`, with a direct address, which has seen revision 4711.
+    /// The first message of an agent of version 0.1.0: `web`, with a direct address, which has seen revision
+    /// 4711.
     const HELLO_OF_0_1_0: &str = "0a630a0208011205302e312e302235303132333435363738396162636465662f36653962316335322d\
         386133652d346636662d396430612d3161326233633464356536662a0b0a04726f6c6512037765623204108387033801400148e7245205\
         746f6b656e";

@@ -1,5 +1,5 @@
-//! Serves metrics over plain HTTP, for Prometheus: one path, without authentication, on the loopback address by default. Does not
-//! know what is measured.
+//! Serves metrics over plain HTTP, for Prometheus: one path, without authentication, by default on the
+//! loopback address. Does not depend on which metrics there are.
 
 use std::{convert::Infallible, future::Future, net::TcpListener, time::Duration};
 
@@ -16,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sys::descriptors;
 
-/// The text format's version that is spoken.
+/// The content type of the answer, with the version of the text format.
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Connections at once; a scraper needs one.
+/// Maximum number of simultaneous connections; a scraper needs one.
 const AT_ONCE: usize = 16;
-/// How long one may stay.
+/// The timeout of a connection.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Answers `GET /metrics` with what `render` gives, until `stop`.
+/// Answers `GET /metrics` with the text of `render`, until `stop` is cancelled.
 pub async fn serve<F, T>(listener: TcpListener, render: F, stop: CancellationToken)
 where
     F: Fn() -> T + Clone + Send + Sync + 'static,
@@ -50,7 +50,7 @@ where
                 .header_read_timeout(WITHIN)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answer);
-            // How a scraper goes away is its own business.
+            // The error of a scraper's connection is of no interest.
             let _ = tokio::time::timeout(WITHIN, connection).await;
         });
     }

@@ -1,4 +1,4 @@
-//! Serves gRPC on one connection, behind the access table. Does not know the services.
+//! Serves gRPC on one connection, with the access table in front. Does not depend on the services.
 
 use std::{
     convert::Infallible,
@@ -32,60 +32,63 @@ use super::{
 };
 use crate::trust::access::{self, Caller, Denied};
 
-/// Calls at once of a master on an agent's connection: a task is one.
+/// Maximum number of simultaneous calls of a master on an agent's connection: one for each task.
 const MAX_STREAMS: u32 = 16_384;
-/// Calls at once on one connection of an operator. More are refused, not queued silently.
+/// Maximum number of simultaneous calls on one connection of an operator. More calls are refused, not queued
+/// silently.
 const MAX_OPERATOR_STREAMS: u32 = 256;
-/// Calls at once of an unauthenticated peer, who needs one.
+/// Maximum number of simultaneous calls of an unauthenticated peer, which needs one.
 const MAX_UNAUTHENTICATED_STREAMS: u32 = 4;
-/// Bytes that an operator may have under way in one call: as much as a command is fed ahead.
+/// The HTTP/2 window of one call of an operator, in bytes: as much as a command's input is sent ahead.
 const OPERATOR_STREAM_WINDOW: u32 = 512 * 1024;
-/// The same in all calls of one connection. What nobody reads lies in the master's memory.
+/// The HTTP/2 window of an operator's connection, in bytes. Data that is not read yet is in the master's
+/// memory.
 const OPERATOR_WINDOW: u32 = 1024 * 1024;
-/// Bytes of one call that wait to be sent to an operator.
+/// Maximum number of bytes of one call that wait to be sent to an operator.
 const OPERATOR_SEND_BUFFER: usize = 96 * 1024;
 
-/// How long an operator's connection is kept without a call on it.
+/// How long an operator's connection stays open without a call.
 const IDLE: Duration = Duration::from_mins(5);
 
-/// What every call on a connection knows about its caller; lies in the request's extensions.
+/// Information about the caller of a connection. It is in the extensions of every request.
 #[derive(Clone, Debug)]
 pub struct Connected {
-    /// Who it is.
+    /// The caller.
     pub caller: Caller,
     /// Its address, for people.
     pub address: Arc<str>,
-    /// The user behind a Unix socket.
+    /// The id of the user that connected over a Unix socket; `None` for other connections.
     pub uid: Option<u32>,
-    /// What the caller may use.
+    /// The caller's budget.
     pub budget: Arc<Budget>,
-    /// Who hears of what is refused to an operator; as long as there is room, since nobody waits for it.
+    /// Receives the refusals of an operator's calls. A refusal is dropped if the channel is full, because no
+    /// call waits for it.
     pub refusals: Option<mpsc::Sender<Refusal>>,
-    /// The limit that the connection itself is over: each of its calls is answered with that.
+    /// The limit that the connection itself exceeds; each of its calls is refused with it.
     pub over: Option<Exceeded>,
 }
 
-/// What was refused to an operator.
+/// A call of an operator that was refused.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// The call's name, one of the access table, or the limit that was met.
+    /// The call's name from the access table, or the limit that was exceeded.
     pub what: String,
     /// The reason, as text for operators.
     pub reason: String,
 }
 
-/// Bytes that an unauthenticated peer may have under way: HTTP/2's own default.
+/// The HTTP/2 window of an unauthenticated peer, in bytes: HTTP/2's default.
 const UNAUTHENTICATED_WINDOW: u32 = 64 * 1024;
 
 #[derive(Clone)]
 struct Guarded {
     connected: Connected,
     routes: Routes,
-    /// Calls that are open on the connection.
+    /// The number of open calls on the connection.
     open: watch::Sender<usize>,
 }
 
-/// A call that is open; counted until this is dropped.
+/// An open call. It is counted until this is dropped.
 struct Open(watch::Sender<usize>);
 
 impl Open {
@@ -101,13 +104,13 @@ impl Drop for Open {
     }
 }
 
-/// Returns when no call was open for [`IDLE`].
+/// Waits until no call has been open for [`IDLE`].
 async fn idle(mut open: watch::Receiver<usize>) {
     loop {
         // The sender lives as long as the connection, which is longer than this.
         let _ = open.wait_for(|open| *open == 0).await;
         tokio::select! {
-            // A call may have begun and ended since.
+            // A call can have begun and ended in the meantime.
             _ = open.changed() => {}
             () = tokio::time::sleep(IDLE) => return,
         }
@@ -130,7 +133,7 @@ impl Service<Request<Incoming>> for Guarded {
         Box::pin(async move {
             let (call, write) = places;
             let response = routes.oneshot(request).await?;
-            // Its answer has begun, so what it changes is recorded.
+            // The answer has begun, so the change is recorded.
             drop(write);
             Ok(response.map(|body| Body::new(Counted { body, _call: call, _open: open })))
         })
@@ -138,13 +141,14 @@ impl Service<Request<Incoming>> for Guarded {
 }
 
 impl Guarded {
-    /// Whether the caller may make a call, and has places left for it: for the call itself, and for the change that it is.
+    /// Checks that the caller is allowed to make a call, and takes permits: one for the call, and one for a
+    /// change if the call makes one.
     fn admit(&self, path: &str) -> Result<(Permit, Option<Permit>), Status> {
         let Connected { caller, budget, over, .. } = &self.connected;
         if let Some(met) = over {
             return Err(self.connected.refuse(met));
         }
-        // Counted first: being refused costs something too.
+        // Counted before the check, because a refusal has a cost too.
         let call = budget.call().map_err(|met| self.connected.refuse(&met))?;
         if let Err(denied) = access::check(caller, path) {
             let is_known = matches!(denied, Denied::NotAllowed { .. });
@@ -171,19 +175,19 @@ impl Guarded {
 }
 
 impl Connected {
-    /// The caller of a request.
+    /// Returns the caller of a request.
     ///
     /// # Errors
-    /// When the request did not come over a connection that is served here.
+    /// When the request did not arrive over a connection of this module.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         let connected = request.extensions().get::<Self>();
         connected.cloned().ok_or_else(|| Status::internal("a call without a connection"))
     }
 
-    /// The operator who calls; the access table lets nobody else through.
+    /// Returns the operator's name. The access table refuses other callers before.
     ///
     /// # Errors
-    /// When it is no operator.
+    /// When the caller is not an operator.
     pub fn operator(&self) -> Result<&str, Status> {
         match &self.caller {
             Caller::Operator { name, .. } => Ok(name),
@@ -193,7 +197,8 @@ impl Connected {
         }
     }
 
-    /// Refuses a call because a limit was met: it is counted, recorded, and said.
+    /// Refuses a call because a limit was exceeded: logs it, records it, and returns the status for the
+    /// caller.
     #[must_use]
     pub fn refuse(&self, met: &Exceeded) -> Status {
         if self.budget.may_log() {
@@ -210,10 +215,10 @@ impl Connected {
     }
 }
 
-/// Bytes of a path that go into the log.
+/// Maximum number of bytes of a path in the log.
 const LOGGED_PATH: usize = 100;
 
-/// An answer that holds its call's place until it is over.
+/// An answer that holds the permit of its call until it ends.
 struct Counted {
     body: Body,
     _call: Permit,
@@ -240,10 +245,10 @@ impl hyper::body::Body for Counted {
     }
 }
 
-/// Serves until the peer or `stop` ends the connection. After `stop` calls that are under way may end by themselves.
+/// Serves until the peer or `stop` ends the connection. After `stop`, open calls can still finish.
 ///
 /// # Errors
-/// What ended the connection, unless its peer closed it in order.
+/// The error that ended the connection, unless the peer closed it properly.
 pub async fn serve<S>(
     io: S,
     routes: Routes,
@@ -253,7 +258,7 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Who may say little is given room for little.
+    // Callers with few rights get small windows.
     let (streams, stream_window, window) = match connected.caller {
         Caller::Unauthenticated | Caller::Unknown(_) => {
             (MAX_UNAUTHENTICATED_STREAMS, UNAUTHENTICATED_WINDOW, UNAUTHENTICATED_WINDOW)
@@ -273,7 +278,7 @@ where
     if !matches!(connected.caller, Caller::Peer(_)) {
         builder.max_send_buf_size(OPERATOR_SEND_BUFFER);
     }
-    // Peers keep a connection for what is still to come.
+    // Peers keep an idle connection for later calls.
     let may_be_idle = matches!(connected.caller, Caller::Peer(_));
     let io = Metered::client(io, Arc::clone(&connected.budget));
     let (open, is_open) = watch::channel(0);

@@ -1,4 +1,4 @@
-//! Turns the failure of a call into a message for people.
+//! Converts the failure of a call to a message for people.
 
 use tonic::{Code, Status};
 
@@ -7,22 +7,22 @@ use super::convert::InvalidMessage;
 /// Why a call to the master failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The master answered, and refused.
+    /// The master refused the call.
     #[error("{0}")]
     Refused(String),
-    /// The master answered that what the call is about does not exist, or no longer.
+    /// The object of the call does not exist, or no longer exists.
     #[error("{0}")]
     NotFound(String),
     /// The master cannot read what it has stored.
     #[error("{0}")]
     DataLoss(String),
-    /// The master answered something that this version does not understand.
+    /// The master's answer is not valid for this version.
     #[error("the master's answer is not valid: {0}; upgrade this program if the master is newer")]
     Invalid(String),
     /// The connection to the master broke.
     #[error("the connection to the master broke{0}")]
     Disconnected(String),
-    /// The master does not know the call.
+    /// The master does not know this call.
     #[error("this master is too old for that: upgrade it ({0})")]
     TooOld(String),
 }
@@ -32,7 +32,7 @@ impl From<Status> for CallError {
         let message = status.message().to_owned();
         match status.code() {
             Code::Unimplemented => Self::TooOld(message),
-            // hyper reports a broken connection as one of these, with its own words.
+            // hyper reports a broken connection as one of these codes, with a source or without a message.
             Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled
                 if std::error::Error::source(&status).is_some() || message.is_empty() =>
             {
@@ -48,23 +48,23 @@ impl From<Status> for CallError {
 }
 
 impl CallError {
-    /// Whether the master answered that it will not do it: asking again changes nothing.
+    /// Reports whether the master answered and refused, so that another attempt would fail in the same way.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::NotFound(_) | Self::DataLoss(_) | Self::Invalid(_))
     }
 
-    /// Whether nobody knows what became of the call, since the connection broke.
+    /// Reports whether the connection broke, so that the result of the call is unknown.
     #[must_use]
     pub fn is_broken_connection(&self) -> bool {
         matches!(self, Self::Disconnected(_))
     }
 }
 
-/// Bytes of a refusal's text: more would not fit into the headers that carry it.
+/// Maximum number of bytes of a refusal's text. More would not fit into the headers that contain it.
 const MAX_REFUSAL: usize = 2 * 1024;
 
-/// A refusal, with as much of its text as a status carries. Its lines stay lines.
+/// Creates a status, with its text cut to what a status can contain. Line breaks are kept.
 pub fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
     let mut text = text.to_string();
     if text.len() > MAX_REFUSAL {

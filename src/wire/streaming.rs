@@ -1,7 +1,7 @@
-//! Calls that stream the output of commands. Their bytes are passed on where tonic would copy them.
+//! Calls that stream the output of commands. Their bytes are passed on without a copy; tonic would copy them.
 //!
-//! On the wire they are what tonic makes of them, so that any gRPC client that does not compress is answered, and any such
-//! server understood. Knows not what the messages say.
+//! The wire format is tonic's, so any gRPC client without compression can call these servers, and any such
+//! server can be called. Does not depend on the contents of the messages.
 
 use std::{
     convert::Infallible,
@@ -27,18 +27,18 @@ use tower::Service as _;
 
 use super::{channel::Channel, codec::ExactCodec, pieces::Pieces, proto};
 
-/// What gRPC calls its messages in HTTP.
+/// The content type of gRPC messages.
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-/// Bytes before each message: whether it is compressed, and its length.
+/// The size of the prefix of each message: a compression flag, and its length.
 const PREFIX: usize = 5;
-/// Maximum number of bytes of waiting messages that are sent together.
+/// Maximum number of bytes of queued messages that are sent together.
 const COALESCED_BYTES: usize = 32 * 1024;
 
-/// A method of the wire whose answers are streamed from here.
+/// A gRPC method whose responses this module streams.
 #[derive(Debug)]
 pub struct Method<Q, A> {
     path: &'static str,
-    /// Bytes of the longest answer that is taken.
+    /// The maximum size of a response, in bytes.
     longest: usize,
     messages: PhantomData<fn(Q) -> A>,
 }
@@ -49,9 +49,9 @@ impl<Q, A> Method<Q, A> {
     }
 }
 
-/// What an agent may say at once: as much as gRPC takes of anybody.
+/// The maximum size of a message from an agent, in bytes: gRPC's default.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// What a master may say at once: a job with all of its tasks.
+/// The maximum size of a message from a master, in bytes: a job with all of its tasks.
 pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 
 /// `AgentService.Attach`.
@@ -67,14 +67,14 @@ pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::FollowJobResponse> =
 pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/FollowJob", LONGEST_OF_MASTER);
 
-/// A stream of messages, as it is received.
+/// A stream of received messages.
 #[derive(Debug)]
 pub struct Messages<T> {
     body: Body,
     received: Pieces,
-    /// Bytes of the next message, once its prefix was read.
+    /// The length of the next message, once its prefix was read.
     length: Option<usize>,
-    /// Bytes of the longest message that is taken.
+    /// The maximum size of a message, in bytes.
     longest: usize,
     has_ended: bool,
     message: PhantomData<fn() -> T>,
@@ -86,10 +86,10 @@ impl<T: Message + Default> Messages<T> {
         Self { body, received, length: None, longest, has_ended: false, message: PhantomData }
     }
 
-    /// The next message; `None` at the end. Nothing is lost when it is not waited for.
+    /// Returns the next message; `None` at the end. No message is lost when the future is dropped.
     ///
     /// # Errors
-    /// What the other side ended the stream with, or what broke it.
+    /// The status with which the other side ended the stream, or the error that broke it.
     pub async fn message(&mut self) -> Result<Option<T>, Status> {
         if self.has_ended {
             return Ok(None);
@@ -105,7 +105,7 @@ impl<T: Message + Default> Messages<T> {
                 return Ok(Some(message));
             }
             let Some(frame) = self.body.frame().await.transpose()? else {
-                // A server says how a stream ends. This one did not come to that, as when a connection breaks.
+                // A server ends a stream with trailers. This one sent none, as when a connection breaks.
                 return Err(Status::unavailable("the stream broke off"));
             };
             match frame.into_data() {
@@ -118,11 +118,11 @@ impl<T: Message + Default> Messages<T> {
     fn next_received(&mut self) -> Result<Option<T>, Status> {
         if self.length.is_none() && self.received.remaining() >= PREFIX {
             if self.received.get_u8() != 0 {
-                return Err(Status::internal("a compressed message, which nobody asked for"));
+                return Err(Status::internal("a compressed message, which was not requested"));
             }
             let length = usize::try_from(self.received.get_u32()).unwrap_or(usize::MAX);
             if length > self.longest {
-                let text = format!("a message of {length} bytes, where {} are the most", self.longest);
+                let text = format!("a message of {length} bytes; the maximum is {}", self.longest);
                 return Err(Status::out_of_range(text));
             }
             self.length = Some(length);
@@ -132,7 +132,7 @@ impl<T: Message + Default> Messages<T> {
         };
         self.length = None;
         let message = T::decode((&mut self.received).take(length));
-        message.map(Some).map_err(|error| Status::internal(format!("a message that makes no sense: {error}")))
+        message.map(Some).map_err(|error| Status::internal(format!("an undecodable message: {error}")))
     }
 
     fn ended(&self, trailers: Option<&HeaderMap>) -> Result<Option<T>, Status> {
@@ -150,7 +150,7 @@ where
     Q: Message + Default + 'static,
     A: Message + Default + 'static,
 {
-    /// Calls it.
+    /// Calls the method.
     ///
     /// # Errors
     /// When the connection breaks, or the other side refuses.
@@ -174,11 +174,11 @@ where
     fn answered(&self, response: Response<Body>) -> Result<Messages<A>, Status> {
         let status = Status::from_header_map(response.headers());
         if status.is_none() && response.status() != StatusCode::OK {
-            return Err(Status::unknown(format!("HTTP's answer was {}", response.status())));
+            return Err(Status::unknown(format!("the HTTP status was {}", response.status())));
         }
         let mut messages = Messages::new(response.into_body(), self.longest);
         match status {
-            // Nothing else comes.
+            // No message follows.
             Some(status) if status.code() == Code::Ok => messages.has_ended = true,
             Some(status) => return Err(status),
             None => {}
@@ -206,10 +206,10 @@ where
     }
 }
 
-/// The one request of a call that streams nothing but its answers.
+/// Returns the single request of a call that streams only its responses.
 ///
 /// # Errors
-/// When there is none, or it makes no sense.
+/// When there is no request, or it cannot be decoded.
 pub async fn only<Q>(request: tonic::Request<Streaming<Q>>) -> Result<tonic::Request<Q>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
     let request = requests.message().await?.ok_or_else(|| Status::internal("a call without a request"))?;
@@ -230,16 +230,16 @@ where
     response
 }
 
-/// How far the sending of a stream is.
+/// The progress of a stream that is sent.
 #[derive(Debug)]
 enum Stage {
     Streaming,
-    /// Its end must be reported.
+    /// The messages have ended. The status must still be sent.
     Ending(Status),
     Ended,
 }
 
-/// A stream of messages, as it is sent.
+/// A stream of messages, encoded as an HTTP body.
 #[derive(Debug)]
 struct Encoded<S> {
     messages: S,

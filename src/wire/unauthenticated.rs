@@ -1,4 +1,4 @@
-//! Calls a master without an identity, to ask for one. Does not know who asks.
+//! Opens connections to a master without an identity, in order to get one.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use super::{
 };
 use crate::trust::{tls, verify::Trust};
 
-/// A connection that was made without an identity.
+/// A connection without an identity.
 #[derive(Debug)]
 pub struct Introduced {
-    /// For calls.
+    /// The channel for calls.
     pub channel: Channel,
-    /// The certificate of the master's CA, which `trust` let pass.
+    /// The certificate of the master's CA, which `trust` accepted.
     pub ca: CertificateDer<'static>,
 }
 
-/// Dials a master as an unauthenticated peer, and makes sure that it is one.
+/// Dials a master as an unauthenticated peer, and checks that it is a master.
 ///
 /// # Errors
 /// When it cannot be reached, or is not what `trust` allows.
@@ -29,7 +29,7 @@ pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced
     let config = tls::client(None, trust, tls::ALPN_H2).map_err(|error| handshake(error.to_string()))?;
     let dialled = dial(host, port, Arc::new(config), tls::server_name("master")).await?;
     dialled.expect_master()?;
-    let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("no CA came along".into()))?;
+    let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("it sent no CA certificate".into()))?;
     let shaken = Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await;
     let (channel, connection) = shaken.map_err(|error| handshake(error.to_string()))?;
     // Ends with the channel.

@@ -9,14 +9,14 @@ pub struct CreateToken {
     pub ttl_ms: u64,
     /// How many agents can join with it.
     pub uses: u32,
-    /// Which agents can join with it, and what they get.
+    /// Its terms: which agents can join with it, and what they get.
     pub terms: Terms,
 }
 
 /// A new join token. Its secret is in this answer only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedToken {
-    /// The secret and the CA's fingerprint, as an agent is given them.
+    /// The secret and the CA's fingerprint, in the form that an agent takes.
     pub token: String,
     /// When it expires.
     pub expires_ms: u64,
@@ -54,14 +54,14 @@ pub struct RevokeToken {
     pub id: String,
 }
 
-/// Adds an operator, or gives a known one another login.
+/// Adds an operator, or issues another login to an existing one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteOperator {
     /// The operator's name.
     pub name: OperatorName,
-    /// The role of a new operator; `None` for a known one.
+    /// The role of a new operator; `None` for an existing one.
     pub role: Option<Role>,
-    /// The user of the master's machine that the operator is; such an operator needs no login.
+    /// The user of the master's machine that is this operator. Such an operator needs no login.
     pub unix_user: Option<String>,
     /// How long the login is valid, in milliseconds.
     pub ttl_ms: u64,
@@ -72,7 +72,7 @@ pub struct InviteOperator {
 pub struct Invited {
     /// The secret and the CA's fingerprint; `None` for a user of the master's machine.
     pub token: Option<String>,
-    /// When the login expires; `None` where there is none.
+    /// When the login expires; `None` if there is no login.
     pub expires_ms: Option<u64>,
     /// The port on which the master listens.
     pub port: u16,

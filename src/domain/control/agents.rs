@@ -20,10 +20,11 @@ pub enum ListAgents {
     Pending,
 }
 
-/// Watches the agents: all of them first, then what changes.
+/// Watches the agents: the answer is a complete list, and then every change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchAgents {
-    /// Where the last complete answer ended; the stream continues there if the master is still the same process.
+    /// The cursor of the last complete answer. The stream continues there if the master is still the same
+    /// process.
     pub since: Option<FleetCursor>,
 }
 
@@ -39,19 +40,19 @@ pub struct FleetCursor {
 /// A part of what has changed in the registry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetChange {
-    /// This part begins a complete list: agents known before are to be forgotten.
+    /// Whether this part begins a complete list. The client then drops all agents that it had before.
     pub begins: bool,
-    /// Where the answer ends, which this part completes; `None` when more parts follow.
+    /// The cursor at the end of the answer; `None` if more parts follow.
     pub complete: Option<FleetCursor>,
     /// Agents that have changed, as they are now.
     pub agents: Vec<AgentView>,
     /// Agents that were deleted.
     pub deleted: Vec<AgentName>,
-    /// All keys that wait for approval, if they have changed.
+    /// All pending keys; `None` if they have not changed.
     pub waiting: Option<Vec<AgentView>>,
 }
 
-/// A key that waits for approval, as an operator was shown it.
+/// A pending key, as an operator was shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShownKey {
     /// The key.
@@ -78,15 +79,15 @@ pub struct NamedProposal {
     pub proposal: Proposal,
 }
 
-/// Approves a key that waits.
+/// Approves a pending key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApproveAgent {
-    /// The name under which it waits.
+    /// The name for which the key is pending.
     pub name: AgentName,
-    /// Which of the keys under that name.
+    /// Selects one of the keys with that name.
     pub mark: KeyMark,
-    /// What the operator was shown of these keys. What the approved one proposes there takes effect; if it proposes
-    /// something else by now, it is not approved. If this is empty, nothing that it proposes takes effect.
+    /// The keys as the operator was shown them. The proposal of the approved key takes effect. If the key has
+    /// another proposal now, it is not approved. If this is empty, no proposal takes effect.
     pub shown: Vec<ShownKey>,
 }
 
@@ -95,22 +96,22 @@ pub struct ApproveAgent {
 pub struct Approved {
     /// The key.
     pub fingerprint: Fingerprint,
-    /// It replaces another key.
+    /// Whether it replaces another key.
     pub replaced_key: bool,
-    /// What was accepted of its proposal.
+    /// The accepted part of its proposal.
     pub accepted: Proposal,
 }
 
-/// Rejects keys that wait.
+/// Rejects pending keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RejectAgents {
     /// All of them.
     All,
-    /// Those of one name.
+    /// The pending keys with one name.
     Named {
-        /// The name under which they wait.
+        /// The name.
         name: AgentName,
-        /// The first digits of the fingerprint; empty for all keys of that name.
+        /// The first digits of the fingerprint; empty for all keys with that name.
         digits: String,
     },
 }
@@ -127,9 +128,9 @@ pub struct DeleteAgent {
 pub struct LabelAgents {
     /// The agents.
     pub selection: Selection,
-    /// Targets by state or link are evaluated even just after the master's start.
+    /// Whether targets by state or link are evaluated even just after the master's start.
     pub now: bool,
-    /// What changes.
+    /// The change.
     pub change: ChangeLabels,
 }
 
@@ -138,8 +139,8 @@ pub struct LabelAgents {
 pub enum ChangeLabels {
     /// Sets and removes labels, in this order.
     Set(Vec<LabelChange>),
-    /// Accepts what agents propose, as an operator was shown it. Of an agent that proposes something else by now, nothing is
-    /// accepted. If this is empty, everything that is proposed is accepted.
+    /// Accepts proposals as an operator was shown them. Nothing is accepted from an agent with another
+    /// proposal now. If this is empty, all current proposals are accepted.
     Accept(Vec<NamedProposal>),
 }
 
@@ -150,18 +151,18 @@ pub struct Labelled {
     pub agents: Vec<AgentName>,
     /// Agents that still have a removed key, because all labels that they report are in effect.
     pub still_reported: Vec<AgentName>,
-    /// What was accepted of the agents that proposed something.
+    /// The proposals that were accepted, by agent.
     pub accepted: Vec<NamedProposal>,
-    /// Agents of which nothing was accepted, because they propose something else than was shown.
+    /// Agents whose proposal was not accepted, because it has changed since it was shown.
     pub changed: Vec<AgentName>,
 }
 
-/// Ends an agent on its machine.
+/// Stops an agent on its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopAgent {
     /// The agent's name.
     pub name: AgentName,
-    /// How long its tasks can continue, in milliseconds.
+    /// How long its tasks can continue to run, in milliseconds.
     pub grace_ms: u32,
 }
 
@@ -170,7 +171,7 @@ pub struct StopAgent {
 pub struct DrainAgents {
     /// The agents.
     pub selection: Selection,
-    /// Targets by state or link are evaluated even just after the master's start.
+    /// Whether targets by state or link are evaluated even just after the master's start.
     pub now: bool,
     /// Why they are drained; `None` lets them take tasks again.
     pub reason: Option<String>,

@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use crate::domain::ids::JobReference;
 
-/// Bytes for a command's standard input. They are not copied on their way.
+/// Bytes for a command's standard input. They are never copied between decoder and encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stdin {
-    /// Bytes of standard input before these.
+    /// The offset of the first byte in the standard input.
     pub offset: u64,
     /// The bytes.
     pub data: Bytes,
-    /// Nothing follows.
+    /// Whether this is the end of the input.
     pub is_end: bool,
 }
 
@@ -29,26 +29,28 @@ pub struct WindowSize {
 pub struct InputTaken {
     /// Bytes that it has read.
     pub offset: u64,
-    /// It reads nothing more.
+    /// Whether the command reads no more input.
     pub is_over: bool,
 }
 
 /// What an operator sends to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputRequest {
-    /// The job that gets it; the first message.
+    /// The job whose command gets the input; the first message.
     Job(JobReference),
-    /// The next bytes; none before the first answer.
+    /// The next bytes. They can be sent only after the first answer.
     Stdin(Stdin),
     /// The operator's terminal has a new size.
     WindowSize(WindowSize),
 }
 
-/// What the operator can send.
+/// How much input the operator can send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputProgress {
-    /// Send from this offset, whatever was sent before: the first answer, and whenever the agent was reached again.
+    /// Send from this offset, even if later bytes were sent before. The first answer, and sent again whenever
+    /// the agent has reconnected.
     SendFrom(u64),
-    /// The command has read this much. At most [`WINDOW`](crate::domain::input::WINDOW) bytes from there can be sent.
+    /// The command has read up to this offset. At most [`WINDOW`](crate::domain::input::WINDOW) bytes beyond
+    /// it can be sent.
     Taken(InputTaken),
 }

@@ -17,17 +17,18 @@ use crate::domain::{
 /// Starts a job. Idempotent on its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartJob {
-    /// The id that the client made.
+    /// The id that the client generated.
     pub id: JobId,
     /// The agents.
     pub selection: Selection,
     /// The command.
     pub command: Command,
-    /// How it runs.
+    /// The options of the job.
     pub options: JobOptions,
-    /// The agents that a person was shown: the job runs on them, or not at all. Empty when none were shown.
+    /// The agents that the operator was shown: the job runs on exactly these, or not at all. Empty if none
+    /// were shown.
     pub shown: Vec<ShownAgent>,
-    /// The answer continues until the job ends; otherwise it ends when the job is stored.
+    /// Whether the answer continues until the job ends; otherwise it ends when the job is stored.
     pub follow: bool,
 }
 
@@ -36,9 +37,9 @@ pub struct StartJob {
 pub struct RerunJob {
     /// The earlier job.
     pub job: JobReference,
-    /// The id of the new job, which the client made.
+    /// The id of the new job, which the client generated.
     pub id: JobId,
-    /// Only on agents where it did not exit 0.
+    /// Whether the command runs only on agents where it did not exit 0.
     pub failed: bool,
     /// As in [`StartJob`].
     pub follow: bool,
@@ -53,22 +54,23 @@ pub struct FollowJob {
     pub agents: Vec<AgentName>,
     /// Leaves out output before this offset of each task.
     pub from_offset: u64,
-    /// Leaves out output from this offset of each task on. With one agent the stream ends there.
+    /// Leaves out output from this offset on, for each task. With one agent, the stream ends there.
     pub until_offset: Option<u64>,
-    /// The stream continues until the job ends; otherwise it ends with what there is now.
+    /// Whether the stream continues until the job ends; otherwise it ends with the current output.
     pub follow: bool,
-    /// States only.
+    /// Whether only states are sent, and no output.
     pub without_output: bool,
-    /// For the client that started the job: commands with output over the cap wait for it.
+    /// Set by the client that started the job: a command with more output than the cap waits for this client.
     pub attached: bool,
-    /// The stream can leave out output when it is more than this number of bytes of the log behind, and reports gaps.
+    /// The number of bytes of the log that the stream can be behind. Beyond that it leaves out output and
+    /// reports gaps; `None` if it must not leave out output.
     pub most_behind: Option<u64>,
-    /// Up to where the client has each task's output from an earlier stream.
+    /// The end of each task's output that the client has from an earlier stream.
     pub seen: Vec<TaskOffset>,
 }
 
 impl FollowJob {
-    /// All there is of a job now.
+    /// Requests everything that a job has now, of all agents.
     #[must_use]
     pub fn new(job: JobReference) -> Self {
         Self {
@@ -90,7 +92,7 @@ impl FollowJob {
 pub struct TaskOffset {
     /// The task's index in its job.
     pub task: u32,
-    /// Bytes of the task's output before it, both streams together.
+    /// The number of bytes of the task's output before it, both streams together.
     pub offset: u64,
 }
 
@@ -116,33 +118,33 @@ pub enum JobEvent {
     Output {
         /// The task's index.
         task: u32,
-        /// What it printed, in order.
+        /// The output, in order.
         frames: Vec<Frame>,
     },
     /// Output of a task is missing.
     Gap {
         /// The task's index.
         task: u32,
-        /// Which part.
+        /// The missing part.
         gap: TaskGap,
     },
     /// The gate between two batches has changed.
     Gate(Gate),
-    /// All tasks have ended and everything that was asked for was sent; the last event.
+    /// All tasks have ended and all requested output was sent; the last event.
     Ended {
         /// When the job ended.
         ended_ms: u64,
     },
-    /// Nothing was started because what was shown is no longer true; the only event.
+    /// Nothing was started, because the target no longer selects the agents that were shown; the only event.
     TargetChanged {
-        /// Agents that were shown and are deleted or have a new key.
+        /// Agents that were shown, and that were deleted or have a new key now.
         gone: Vec<LeftOut>,
-        /// Agents that match and were not shown.
+        /// Agents that match the target and were not shown.
         more: Vec<AgentName>,
     },
     /// Nothing was started, for this reason; the only event.
     Refused(String),
-    /// The master ends: ask again and say what was seen. The last event.
+    /// The master stops. The client reconnects and sends the offsets that it has. The last event.
     Closing(Closing),
 }
 
@@ -151,28 +153,28 @@ pub enum JobEvent {
 pub struct WatchJob {
     /// The job.
     pub job: JobReference,
-    /// What differs without a meaning.
+    /// Masks for differences that do not matter.
     pub masks: Masks,
-    /// The stream continues until the job ends; otherwise it ends with what there is now.
+    /// Whether the stream continues until the job ends; otherwise it ends with the current output.
     pub follow: bool,
 }
 
-/// A job at one moment.
+/// A snapshot of a job, or its changes since the last one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobDigest {
-    /// The job with all its tasks; in the first digest.
+    /// The job with all its tasks; only in the first digest.
     pub job: Option<Box<Job>>,
     /// Tasks that have changed since the last digest.
     pub tasks: Vec<Task>,
-    /// Tasks with the same output, largest group first; at most 200 groups.
+    /// Groups of tasks with the same output, largest first; at most 200.
     pub groups: Vec<GroupDigest>,
-    /// Groups beyond those.
+    /// The number of groups beyond those.
     pub more_groups: u32,
     /// The gate between batches.
     pub gate: Gate,
     /// When the job ended; in the last digest.
     pub ended_ms: Option<u64>,
-    /// The master ends: ask again. Set in the last digest of such a master.
+    /// Set in the last digest of a master that stops: the client reconnects.
     pub closing: Option<Closing>,
 }
 
@@ -195,7 +197,7 @@ pub struct ListJobs {
     pub result: Option<JobResult>,
 }
 
-/// Watches the jobs: the newest ones first, then what changes.
+/// Watches the jobs: the answer is a list of the newest ones, and then every change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchJobs {
     /// The number of jobs that are sent first.
@@ -205,9 +207,9 @@ pub struct WatchJobs {
 /// A part of what has changed in the jobs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobsChange {
-    /// This part begins a new list: jobs known before are to be forgotten.
+    /// Whether this part begins a new list. The client then drops all jobs that it had before.
     pub begins: bool,
-    /// This part completes an answer.
+    /// Whether this part completes an answer.
     pub is_complete: bool,
     /// Jobs as they are now, without their tasks.
     pub jobs: Vec<Job>,
@@ -220,9 +222,9 @@ pub struct JobsChange {
 pub struct CancelJob {
     /// The job.
     pub job: JobReference,
-    /// Only these tasks; all that have not ended if it is empty.
+    /// Only these tasks; all unfinished tasks if it is empty.
     pub tasks: Vec<u32>,
-    /// The time between TERM and KILL, in milliseconds, from now on; `None` for the job's own.
+    /// The time between SIGTERM and SIGKILL, in milliseconds; `None` for the job's own.
     pub grace_ms: Option<u32>,
 }
 
@@ -231,11 +233,11 @@ pub struct CancelJob {
 pub struct Cancelled {
     /// The job's number.
     pub number: u64,
-    /// Tasks that are being ended.
+    /// The number of tasks that are being killed.
     pub ordered: u32,
-    /// Tasks without contact: they are ended when their agent returns.
+    /// The number of tasks without contact. They are killed when their agent reconnects.
     pub stored: u32,
-    /// The time between TERM and KILL that applies, in milliseconds.
+    /// The time between SIGTERM and SIGKILL that applies, in milliseconds.
     pub grace_ms: u32,
 }
 
@@ -267,11 +269,11 @@ pub struct StopJob {
 pub struct StoppedJob {
     /// The job's number.
     pub number: u64,
-    /// Tasks that end as skipped.
+    /// The number of tasks that end as skipped.
     pub skipped: u32,
 }
 
-/// Deletes a job that is over, and its output.
+/// Deletes a job that has ended, and its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeleteJob {
     /// The job.

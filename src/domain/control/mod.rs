@@ -1,7 +1,7 @@
-//! What operators ask of a master, and what it answers: one type for each request and each answer.
+//! Requests of operators to a master and the master's answers: one type for each.
 //!
-//! Knows neither how requests travel nor how they are answered. Times are in milliseconds since the Unix epoch, by the
-//! master's clock.
+//! Does not depend on the transport or on the code that answers. Times are in milliseconds since the Unix
+//! epoch, by the master's clock.
 
 mod access;
 mod agents;
@@ -35,19 +35,19 @@ pub struct MasterStatus {
     pub ca_fingerprint: Fingerprint,
     /// The address on which it listens.
     pub address: String,
-    /// Agents in the registry.
+    /// The number of agents in the registry.
     pub agents: u32,
-    /// Agents that are connected.
+    /// The number of connected agents.
     pub connected: u32,
-    /// Keys that wait for approval.
+    /// The number of keys that wait for approval.
     pub pending: u32,
-    /// Jobs that have not ended.
+    /// The number of jobs that have not ended.
     pub active_jobs: u32,
     /// Why new jobs are refused, for people; `None` when they are accepted.
     pub refusing_jobs: Option<String>,
-    /// Every agent that reaches the port is enrolled.
+    /// Whether every agent that reaches the port is enrolled without approval.
     pub enroll_any: bool,
-    /// Enrollments of unauthenticated peers that were refused since the master started.
+    /// The number of enrollment requests of unauthenticated peers that were refused since the master started.
     pub refused_unauthenticated: u64,
     /// Seconds since the master started.
     pub uptime_s: u64,
@@ -55,16 +55,17 @@ pub struct MasterStatus {
     pub pid: u32,
     /// The name of the machine that it runs on.
     pub hostname: String,
-    /// The operator who asks, as the master knows them.
+    /// The operator who sent the request, as the master knows them.
     pub operator: String,
-    /// Which agents have seen a later revision of the master's store, and what to do about it, for people. No task starts
-    /// on them.
+    /// A warning about agents that have seen a later revision of the master's store, for people. No task
+    /// starts on them.
     pub restore_warning: Option<String>,
-    /// How many running tasks the master holds back because it cannot write their output, and why, for people.
+    /// A message about running tasks whose output the master cannot write and therefore holds back, for
+    /// people.
     pub holding_back: Option<String>,
 }
 
-/// Why a stream ends although there is more, and when to ask again.
+/// The reason why a stream ends early, and when to reconnect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closing {
     /// Why, for people.

@@ -1,8 +1,10 @@
-//! A line as a terminal would show it, after carriage returns and backspaces, without escape sequences.
+//! Converts a line to what a terminal shows: applies carriage returns and backspaces, and removes escape
+//! sequences.
 
 use std::borrow::Cow;
 
-/// The text that a terminal shows for a line, given without its newline. Most lines are what they are, and cost nothing.
+/// Returns the text that a terminal shows for a line without its newline. Most lines contain no control
+/// characters, and are returned without a copy.
 #[must_use]
 pub fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -13,7 +15,7 @@ pub fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     if !plain.iter().any(|byte| matches!(byte, b'\r' | 0x08)) {
         return Cow::Owned(plain);
     }
-    // What stands under the cursor is replaced, a character a cell: progress bars collapse to what they ended with.
+    // Each character replaces the one under the cursor, so that a progress bar collapses to its last state.
     let mut cells: Vec<char> = Vec::new();
     let mut cursor = 0usize;
     for sign in String::from_utf8_lossy(&plain).chars() {
@@ -43,7 +45,7 @@ fn without_escapes(line: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What follows an escape sequence, whose ESC is already taken.
+/// Returns the bytes after an escape sequence. `rest` begins after its ESC.
 fn behind_escape(rest: &[u8]) -> &[u8] {
     let after = |length: usize| rest.get(length..).unwrap_or_default();
     match rest.first() {

@@ -1,29 +1,30 @@
-//! Masks: parts of lines that are ignored when output is compared. Off by default, and always shown.
+//! Masks: kinds of text that are ignored when output is compared. Masks are off by default, and the interface
+//! always shows which ones are on.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::LazyLock};
 
 use regex::bytes::{NoExpand, Regex};
 use serde::{Deserialize, Serialize};
 
-/// Which masks are on.
+/// The masks that are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Masks {
-    /// The agent's own names and addresses.
+    /// Whether the agent's own names and addresses are ignored.
     pub names: bool,
-    /// Dates, times of day and durations.
+    /// Whether dates, times of day and durations are ignored.
     pub times: bool,
     /// Whether digits are ignored.
     pub numbers: bool,
 }
 
-/// Text that names no masks.
+/// The error for text that does not name masks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid mask {0:?}: use names, times, numbers, or several separated by commas")]
 pub struct InvalidMask(String);
 
 impl Masks {
-    /// Whether any is on.
+    /// Reports whether any mask is on.
     #[must_use]
     pub fn any(self) -> bool {
         self.names || self.times || self.numbers
@@ -69,7 +70,7 @@ impl fmt::Display for Masks {
     }
 }
 
-/// One alternation a mask, longest shapes first. ASCII only: what is masked is written by programs.
+/// One alternation for each mask, longest forms first. ASCII only, because programs write these texts.
 static TIMES: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"(?x-u)
@@ -91,11 +92,12 @@ pub struct Masker {
 }
 
 impl Masker {
-    /// Masks for an agent that is known by these names and addresses.
+    /// Creates the masker of an agent with these names and addresses.
     #[must_use]
     pub fn new<'a>(masks: Masks, own: impl IntoIterator<Item = &'a str>) -> Self {
         let mut names: Vec<&str> = own.into_iter().filter(|name| !name.is_empty()).collect();
-        // The longest first, or web-1.example.org would leave .example.org behind.
+        // The longest name first: otherwise `web-1` would match in `web-1.example.org` and leave
+        // `.example.org`.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         let pattern = names.iter().map(|name| regex::escape(name)).collect::<Vec<_>>().join("|");
         let own = (masks.names && !names.is_empty())
@@ -104,7 +106,7 @@ impl Masker {
         Self { masks, own }
     }
 
-    /// A line with what is masked replaced.
+    /// Replaces the masked parts of a line by placeholders.
     #[must_use]
     pub fn apply<'a>(&self, line: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
         let line = replace(self.own.as_ref(), line, b"<name>");

@@ -1,8 +1,10 @@
-//! Groups of running tasks: which ones have the same output so far, where output diverged, and which ones are silent.
+//! Groups of tasks: which tasks have the same output so far, where their outputs diverge, and which ones are
+//! silent.
 //!
-//! Lines are hashed into one prefix tree a stream, so a line costs one step and a comparison of two tasks a look at
-//! their common ancestor. Stdout and stderr are apart: interleaving must not make equal commands differ. Pure: the
-//! caller brings bytes, outcomes and the time.
+//! Lines are hashed into one prefix tree for each stream. Each line costs one step, and two tasks are
+//! compared by their lowest common ancestor. Stdout and stderr are separate, because the order in which they
+//! interleave must not make equal commands differ. Pure: the caller passes the bytes, the outcomes and the
+//! time.
 
 pub mod line;
 pub mod mask;
@@ -25,27 +27,28 @@ use super::{
     outcome::Outcome,
 };
 
-/// Lines of all tasks together that are told apart; beyond its share of them a task is long.
+/// Maximum number of lines of all tasks together that are compared one by one. Each task has an equal share;
+/// a task with more lines is long.
 const LINES_IN_ALL: usize = 4_000_000;
 /// Minimum and maximum number of lines of one task that are compared one by one.
 const LINES_OF_ONE: (usize, usize) = (256, 50_000);
-/// A line without an end is compared in pieces of this many bytes.
+/// A line is split for comparison after this many bytes.
 const PIECE: usize = 64 * 1024;
-/// Bytes of a task's first line that are kept for showing.
+/// Maximum number of bytes of a line that are kept for display.
 pub const PREVIEW: usize = 240;
 
-/// One stream of one task.
+/// The output of one task in one stream.
 #[derive(Debug)]
 struct Place {
     node: NodeId,
-    /// The beginning of a line that is not complete.
+    /// The beginning of an incomplete line.
     pending: Vec<u8>,
     lines: u64,
-    /// Lines behind the limit, as one hash; 0 for none.
+    /// A hash of all lines after the limit; 0 if there are none.
     beyond: u64,
     /// The first line, as it is shown.
     first: Vec<u8>,
-    /// The newest complete one.
+    /// The last complete line.
     last: Vec<u8>,
 }
 
@@ -55,44 +58,47 @@ struct TaskText {
     streams: [Place; 2],
     outcome: Option<Outcome>,
     last_output_ms: Option<u64>,
-    /// Where the next byte belongs.
+    /// The offset of the next byte.
     next: u64,
-    /// Some of it is missing, so that nobody knows whether it is the same as another's.
+    /// Whether some of the output is missing. Such a task equals no other, because the missing part is
+    /// unknown.
     is_incomplete: bool,
 }
 
-/// All tasks of a job, by what they printed.
+/// The tasks of a job, grouped by their output.
 #[derive(Debug)]
 pub struct Grouping {
     trees: [Tree; 2],
     tasks: Vec<TaskText>,
-    /// Number of lines of one task in one stream that are compared one by one.
+    /// Maximum number of lines of one task in one stream that are compared one by one.
     limit: u64,
 }
 
-/// Tasks that agree.
+/// Tasks with the same output and the same kind of outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Their indices in the job, in order.
     pub tasks: Vec<u32>,
-    /// How all of them ended; `None` while they run.
+    /// The outcome; `None` while the tasks run.
     pub outcome: Option<Outcome>,
-    /// The one that got furthest, for showing.
+    /// The task that has printed most lines, which represents the group.
     pub example: u32,
-    /// Its lines on stdout and on stderr.
+    /// The number of its lines on stdout and on stderr.
     pub lines: [u64; 2],
-    /// Where they part from the largest group; `None` where they do not, or nobody knows.
+    /// The first line that differs from the largest group; `None` if there is no difference, or it is
+    /// unknown.
     pub parted: Option<Parting>,
-    /// Printed more than is compared, or some of it is missing: that counts only at the end.
+    /// Whether the tasks printed more than is compared one by one, or some output is missing. That separates
+    /// tasks only after they have ended.
     pub long: bool,
 }
 
-/// Where two groups part.
+/// The first difference between two groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parting {
-    /// In which stream.
+    /// The stream of the line.
     pub stream: Stream,
-    /// At which line, from 1.
+    /// The number of the line, from 1.
     pub line: u64,
 }
 
@@ -111,7 +117,7 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 impl Grouping {
-    /// Tasks that have printed nothing, with the masks for their lines.
+    /// Creates a grouping of tasks without output. Each masker is for the lines of one task.
     #[must_use]
     pub fn new(maskers: Vec<Masker>) -> Self {
         let share = LINES_IN_ALL / maskers.len().max(1);
@@ -142,7 +148,7 @@ impl Grouping {
         self.tasks.get(usize::try_from(task).ok()?)
     }
 
-    /// Takes a frame, and that what lies between it and the one before is missing.
+    /// Adds a frame. If it does not follow the previous one, the part between them is recorded as missing.
     pub fn take(&mut self, task: u32, frame: &Frame, now_ms: u64) {
         self.miss(task, frame.offset);
         if let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) {
@@ -151,8 +157,9 @@ impl Grouping {
         self.feed(task, frame.stream, &frame.data, now_ms);
     }
 
-    /// Takes that what a task printed before this offset, and was not brought, is missing. A line that was begun ends here:
-    /// what comes later is another one. Nobody knows whether what is missing was the same: the task agrees with no other.
+    /// Records that the task's output up to this offset is missing, if it was not added. An incomplete line
+    /// ends here, and later bytes begin another line. Such a task agrees with no other, because the missing
+    /// part is unknown.
     pub fn miss(&mut self, task: u32, until: u64) {
         let limit = self.limit;
         let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
@@ -169,7 +176,7 @@ impl Grouping {
         }
     }
 
-    /// Takes what a task printed next on one stream, at a time of the caller's clock.
+    /// Adds the next output of a task on one stream, at a time of the caller's clock.
     pub fn feed(&mut self, task: u32, stream: Stream, bytes: &[u8], now_ms: u64) {
         let limit = self.limit;
         let tree = &mut self.trees[index(stream)];
@@ -197,7 +204,7 @@ impl Grouping {
         }
     }
 
-    /// Takes how a task ended, after all that it printed. A last line without an end counts now.
+    /// Records the outcome of a task after all of its output. An incomplete last line counts as a line now.
     pub fn end(&mut self, task: u32, outcome: Outcome) {
         let limit = self.limit;
         let trees = &mut self.trees;
@@ -211,13 +218,13 @@ impl Grouping {
         text.outcome = Some(outcome);
     }
 
-    /// When a task printed last, on the caller's clock; `None` for one that printed nothing.
+    /// Returns the time of a task's last output, by the caller's clock; `None` if it has printed nothing.
     #[must_use]
     pub fn last_output_ms(&self, task: u32) -> Option<u64> {
         self.task(task)?.last_output_ms
     }
 
-    /// A task's first line as it is shown, of stdout where there is one.
+    /// Returns a task's first line as it is shown: of stdout, or of stderr if stdout has none.
     #[must_use]
     pub fn first_line(&self, task: u32) -> Option<(Stream, &[u8])> {
         let text = self.task(task)?;
@@ -228,14 +235,15 @@ impl Grouping {
         first(Stream::Stdout).or_else(|| first(Stream::Stderr))
     }
 
-    /// A task's newest complete line as it is shown, of the stream that has more.
+    /// Returns a task's last complete line as it is shown, of the stream with more lines.
     #[must_use]
     pub fn last_line(&self, task: u32) -> Option<&[u8]> {
         let longer = self.task(task)?.streams.iter().max_by_key(|place| place.lines)?;
         (longer.lines > 0).then_some(longer.last.as_slice())
     }
 
-    /// Whether two tasks printed the same and ended the same way, as far as is known.
+    /// Reports whether two tasks have the same output and the same kind of outcome. If output is missing, the
+    /// answer is no.
     #[must_use]
     pub fn agree(&self, left: u32, right: u32) -> bool {
         let key =
@@ -243,7 +251,7 @@ impl Grouping {
         key(left).is_some() && key(left) == key(right)
     }
 
-    /// Bytes that all this takes in memory, nearly.
+    /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
         let of_task = |text: &TaskText| {
@@ -257,7 +265,7 @@ impl Grouping {
         self.trees.iter().map(Tree::bytes).sum::<usize>() + self.tasks.iter().map(of_task).sum::<usize>()
     }
 
-    /// The groups, largest first, and by the first of their tasks where they are equally large.
+    /// Returns the groups, largest first. Groups of equal size are ordered by their first task.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         let mut ended: HashMap<(Key, Kind), Vec<u32>> = HashMap::new();
@@ -296,8 +304,9 @@ impl Grouping {
         }
     }
 
-    /// Running tasks in groups: one that is a prefix of another in both streams is in step with it. One that fits
-    /// several joins the one that most tasks fit, and of those the one with the first task.
+    /// Groups running tasks. A task whose output is a prefix of another task's in both streams joins that
+    /// task's group. If several groups fit, it joins the one that most tasks fit, and of those the one with
+    /// the first task.
     fn in_step(&self, places: HashMap<Key, Vec<u32>>) -> Vec<Vec<u32>> {
         let mut places: Vec<(Key, Vec<u32>)> = places.into_iter().collect();
         let standing = |(key, tasks): &(Key, Vec<u32>)| Standing {
@@ -337,23 +346,23 @@ impl Grouping {
     }
 }
 
-/// What a task printed, as far as it is compared.
+/// The part of a task's output that is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     nodes: [NodeId; 2],
     beyond: [u64; 2],
-    /// The task itself, where it can be the same as no other.
+    /// The index of the task, if it can equal no other task.
     alone: Option<u32>,
 }
 
 impl Key {
-    /// What does not count before the end is left out.
+    /// Returns the key without the parts that count only after the end.
     fn of_running(self) -> Self {
         Self { beyond: [0, 0], alone: None, ..self }
     }
 }
 
-/// What of an outcome tells groups apart.
+/// The part of an outcome that separates groups: the word and the exit status.
 type Kind = (&'static str, Option<u8>);
 
 impl TaskText {

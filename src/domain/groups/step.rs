@@ -1,33 +1,36 @@
-//! Which running tasks are in step: a task whose output is a prefix of another's in both streams is behind it. Knows places in
-//! two trees, and the number of tasks at each.
+//! Finds the running tasks that are in step: a task whose output is a prefix of another's in both streams is
+//! behind that task. Works on positions in two trees, and on the number of tasks at each position.
 //!
-//! In a tree's own order everything that continues from a place comes right after it, so that a place is an interval there,
-//! and in both trees a rectangle; what stands behind nobody is a point. Of ten thousand places no two need to be compared.
+//! In preorder, all nodes that continue a node directly follow it. A position is therefore an interval in the
+//! order of each tree, and a rectangle in both together. A position that no other continues is an end: its
+//! rectangle contains only its own point. So of ten thousand positions, no two need to be compared with each
+//! other.
 
 use std::{cmp::Ordering, cmp::Reverse, collections::HashMap};
 
 use super::tree::{NodeId, Tree};
 
-/// Where some tasks stand.
+/// The position of some tasks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
-    /// Their place in each tree.
+    /// The node in each tree.
     pub(super) nodes: [NodeId; 2],
-    /// How many they are.
+    /// The number of tasks.
     pub(super) count: u64,
-    /// The first of them.
+    /// The lowest index of these tasks.
     pub(super) first: u32,
 }
 
-/// An interval in a tree's order.
+/// A half-open interval in a tree's preorder.
 #[derive(Clone, Copy, Debug)]
 struct Interval {
     from: u32,
     to: u32,
 }
 
-/// For each place the one that its tasks are in step with: itself where it is no prefix of another, else the one that most
-/// tasks fit, and of those the one with the first task. All places are different.
+/// Returns for each position the end that its tasks are in step with: itself if it is not a prefix of another
+/// position, otherwise the end that most tasks fit, and of those the one with the first task. All positions
+/// must be different.
 pub(super) fn ends(trees: &[Tree; 2], standings: &[Standing]) -> Vec<usize> {
     let [xs, ys] =
         [0, 1].map(|tree| intervals(&trees[tree], standings.iter().map(|place| place.nodes[tree])));
@@ -35,7 +38,7 @@ pub(super) fn ends(trees: &[Tree; 2], standings: &[Standing]) -> Vec<usize> {
     let rectangles: Vec<(Interval, Interval)> = standings.iter().map(rectangle).collect();
     let points: Vec<(u32, u32)> = rectangles.iter().map(|(x, y)| (x.from, y.from)).collect();
     let counts = covering(&rectangles, standings);
-    // The better an end is, the later it comes.
+    // Sorted so that better ends have higher ranks.
     let mut order: Vec<usize> = (0..standings.len()).collect();
     order.sort_unstable_by_key(|place| (counts[*place], Reverse(standings[*place].first)));
     let mut ranks = vec![0; standings.len()];
@@ -47,13 +50,13 @@ pub(super) fn ends(trees: &[Tree; 2], standings: &[Standing]) -> Vec<usize> {
     let end_ranks: Vec<u32> =
         (0..points.len()).map(|place| if is_end(place) { ranks[place] } else { 0 }).collect();
     let ends = Ranks::new(&points, &end_ranks);
-    // Below whatever is no end there is one.
+    // The rectangle of a position that is not an end always contains an end.
     let best =
         |place: usize| ends.best(rectangles[place]).checked_sub(1).map_or(place, |rank| order[rank as usize]);
     (0..points.len()).map(best).collect()
 }
 
-/// Of each place in a tree the interval in which everything lies that continues from there.
+/// Returns for each node the interval of the nodes that continue it, itself included.
 fn intervals(tree: &Tree, nodes: impl Iterator<Item = NodeId>) -> HashMap<NodeId, Interval> {
     let mut nodes: Vec<NodeId> = nodes.collect();
     nodes.sort_unstable();
@@ -79,17 +82,18 @@ fn intervals(tree: &Tree, nodes: impl Iterator<Item = NodeId>) -> HashMap<NodeId
     intervals
 }
 
-/// A place comes before what continues from it, and what parts is in the order of its first lines that differ.
+/// Compares two nodes in preorder: a node comes before the nodes that continue it. Diverging nodes are
+/// ordered by the first nodes that differ.
 fn in_order(tree: &Tree, left: NodeId, right: NodeId) -> Ordering {
     let common = tree.common(left, right);
     let branch = |node: NodeId| (tree.depth(node) > common).then(|| tree.ancestor(node, common + 1));
     branch(left).cmp(&branch(right))
 }
 
-/// How many tasks stand at each place or behind it.
+/// Returns for each position the number of tasks that are at it or behind it.
 fn covering(rectangles: &[(Interval, Interval)], standings: &[Standing]) -> Vec<u64> {
     let height = rectangles.iter().map(|(_, y)| y.to).max().unwrap_or(0) as usize;
-    // Differences of the sums over y, so that one change covers all that comes behind it.
+    // A Fenwick tree of differences over y: one change applies to all higher values.
     let mut sums = vec![0i64; height + 2];
     let add = |sums: &mut [i64], from: u32, count: i64| {
         let mut at = from as usize + 1;
@@ -98,7 +102,8 @@ fn covering(rectangles: &[(Interval, Interval)], standings: &[Standing]) -> Vec<
             at += at & at.wrapping_neg();
         }
     };
-    // What ends at an x does not cover it, and what begins there does.
+    // At equal x, an interval ends before another begins, and queries come last: an interval contains its
+    // start and not its end.
     let mut steps: Vec<(u32, u8, usize)> = Vec::with_capacity(rectangles.len() * 3);
     for (place, (x, _)) in rectangles.iter().enumerate() {
         steps.extend([(x.to, 0, place), (x.from, 1, place), (x.from, 2, place)]);
@@ -127,10 +132,11 @@ fn covering(rectangles: &[(Interval, Interval)], standings: &[Standing]) -> Vec<
     counts
 }
 
-/// Points with ranks: a tree over their x, in which each node has its points by y, and over them a tree of the best ranks.
+/// Points with ranks, as a range tree: a tree over x, whose nodes hold their points sorted by y and a tree of
+/// the best ranks.
 struct Ranks {
     xs: Vec<u32>,
-    /// Of each node the ys, ascending, and the ranks as a tree: leaves in the second half.
+    /// For each node its ys in ascending order, and its tree of ranks, with the leaves in the second half.
     nodes: Vec<(Vec<u32>, Vec<u32>)>,
 }
 
@@ -158,7 +164,8 @@ impl Ranks {
         Self { xs: sorted.iter().map(|(x, ..)| *x).collect(), nodes: nodes.collect() }
     }
 
-    /// Calls `found` for nodes that together hold the points of an interval of x, with where those of y lie in them.
+    /// Calls `found` for the nodes that together hold the points of the interval x, with the range of their
+    /// points in the interval y.
     fn visit(&self, (x, y): (Interval, Interval), mut found: impl FnMut(&[u32], usize, usize)) {
         let count = self.xs.len();
         let bound = |x: u32| self.xs.partition_point(|known| *known < x) + count;
@@ -181,14 +188,14 @@ impl Ranks {
         }
     }
 
-    /// How many points lie in a rectangle.
+    /// Returns the number of points in a rectangle.
     fn count(&self, rectangle: (Interval, Interval)) -> usize {
         let mut count = 0;
         self.visit(rectangle, |_, from, to| count += to - from);
         count
     }
 
-    /// The best rank in a rectangle; 0 when there is none.
+    /// Returns the highest rank in a rectangle; 0 if it contains no ranked point.
     fn best(&self, rectangle: (Interval, Interval)) -> u32 {
         let mut all = 0;
         self.visit(rectangle, |best, from, to| {
@@ -216,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// The same by comparing every two places.
+    /// Computes the same by comparing every two positions.
     fn compared(trees: &[Tree; 2], standings: &[Standing]) -> Vec<usize> {
         let is_prefix = |upper: usize, lower: usize| {
             let nodes = standings[upper].nodes.into_iter().zip(standings[lower].nodes);

@@ -13,7 +13,7 @@ fn exited(status: u8) -> Outcome {
     Ending::Exited(status).into()
 }
 
-/// What a task printed, as whole lines, and how it ended.
+/// The output of a task, and its outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Told {
     streams: [Vec<u8>; 2],
@@ -36,7 +36,7 @@ impl Told {
     }
 }
 
-/// The groups' tasks, from scratch.
+/// Computes the tasks of each group from scratch.
 fn from_scratch(all: &[Told]) -> Vec<Vec<u32>> {
     let index = |task: usize| u32::try_from(task).unwrap();
     let mut groups: Vec<Vec<u32>> = Vec::new();
@@ -52,7 +52,7 @@ fn from_scratch(all: &[Told]) -> Vec<Vec<u32>> {
         }
     }
     let running: Vec<usize> = (0..all.len()).filter(|task| all[*task].outcome.is_none()).collect();
-    // Ends are what is a prefix of nothing longer.
+    // An end is not a prefix of any longer output.
     let is_end = |task: &usize| {
         !running.iter().any(|other| all[*task].is_prefix(&all[*other]) && !all[*other].is_prefix(&all[*task]))
     };
@@ -216,7 +216,8 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
         data: bytes::Bytes::from_static(text.as_bytes()),
     };
     let mut grouping = plain(4);
-    // Two of which the same is missing, one of which nothing is, and one of which less is.
+    // Two tasks with the same missing part, one task without a missing part, and one with a smaller missing
+    // part.
     for task in [0, 1] {
         grouping.take(task, &frame(0, "1\n27"), 0);
         grouping.take(task, &frame(1000, "95\n3\n"), 0);
@@ -229,7 +230,7 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
     }
     let groups = grouping.groups();
     let tasks: Vec<_> = groups.iter().map(|group| (group.tasks.clone(), group.lines, group.long)).collect();
-    // Nobody knows whether what is missing was the same.
+    // Whether the missing parts were the same is unknown.
     let alone = |task, long| (vec![task], [4, 0], long);
     assert_eq!(tasks, [alone(0, true), alone(1, true), alone(2, false), alone(3, true)]);
     assert!(groups.iter().all(|group| group.parted.is_none()), "nor whether it differs: {groups:?}");

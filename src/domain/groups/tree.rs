@@ -1,25 +1,26 @@
-//! A prefix tree of lines: the node of a task stands for its output so far, and the lowest common ancestor of two tasks is where
-//! they diverge. Stores hashes of lines, not lines.
+//! A prefix tree of lines: a node represents the output of a task so far, and the lowest common ancestor of
+//! two nodes is where the outputs diverge. Stores hashes of lines, not lines.
 
 use std::collections::HashMap;
 
-/// A place in a tree.
+/// The index of a node.
 pub(super) type NodeId = u32;
 
-/// Where every task begins.
+/// The node of a task without output.
 pub(super) const ROOT: NodeId = 0;
 
-/// No node; the root is nobody's child.
+/// The value for no child: the root is never a child.
 const NONE: NodeId = 0;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
     hash: u64,
     parent: NodeId,
-    /// An ancestor far above, in the pattern of skew-binary numbers: any ancestor is found in logarithmic time.
+    /// A distant ancestor, chosen as in skew-binary numbers, so that every ancestor is found in logarithmic
+    /// time.
     jump: NodeId,
     depth: u32,
-    /// The child that was there first; others are in the map.
+    /// The child that was added first; the others are in `more_children`.
     first_child: NodeId,
 }
 
@@ -27,7 +28,7 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
-    /// Children that are not their parent's first one. Most lines of most fleets never get here.
+    /// Children that are not the first child of their parent. Most lines of most fleets do not get here.
     more_children: HashMap<(NodeId, u64), NodeId>,
 }
 
@@ -43,7 +44,7 @@ impl Tree {
         &self.nodes[id as usize]
     }
 
-    /// The place after one more line.
+    /// Returns the node after one more line, and creates it if needed.
     pub(super) fn step(&mut self, from: NodeId, hash: u64) -> NodeId {
         let first = self.node(from).first_child;
         if first != NONE && self.node(first).hash == hash {
@@ -71,12 +72,12 @@ impl Tree {
         id
     }
 
-    /// Lines before a place.
+    /// Returns the number of lines before a node.
     pub(super) fn depth(&self, id: NodeId) -> u32 {
         self.node(id).depth
     }
 
-    /// Returns the ancestor of `id` that has a number of lines before it.
+    /// Returns the ancestor of `id` at a depth.
     pub(super) fn ancestor(&self, mut id: NodeId, depth: u32) -> NodeId {
         while self.node(id).depth > depth {
             let node = self.node(id);
@@ -85,24 +86,24 @@ impl Tree {
         id
     }
 
-    /// Whether what led to `upper` is a prefix of what led to `lower`.
+    /// Reports whether the lines of `upper` are a prefix of the lines of `lower`.
     pub(super) fn is_prefix(&self, upper: NodeId, lower: NodeId) -> bool {
         self.depth(upper) <= self.depth(lower) && self.ancestor(lower, self.depth(upper)) == upper
     }
 
-    /// Lines that two places have in common.
+    /// Returns the number of lines that two nodes have in common.
     pub(super) fn common(&self, left: NodeId, right: NodeId) -> u32 {
         let depth = self.depth(left).min(self.depth(right));
         let (mut a, mut b) = (self.ancestor(left, depth), self.ancestor(right, depth));
         while a != b {
             let (up, down) = (self.node(a), self.node(b));
-            // Nodes of one depth jump equally far.
+            // Nodes of equal depth have jumps of equal length.
             (a, b) = if up.jump == down.jump { (up.parent, down.parent) } else { (up.jump, down.jump) };
         }
         self.depth(a)
     }
 
-    /// Bytes that it takes in memory, nearly.
+    /// Returns the approximate size in memory, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>()
             + self.more_children.capacity() * (size_of::<(NodeId, u64)>() + size_of::<NodeId>() + 1)

@@ -8,12 +8,12 @@ use std::{
 use super::UNKNOWN_SHOWN;
 use crate::domain::name::natural_order;
 
-/// A name taken apart: the texts around its numbers, and the numbers as they are written.
+/// The texts around the numbers of a name.
 type Shape<'a> = Vec<&'a str>;
-/// For each number of a shape, the values that it takes. A box stands for all combinations.
+/// For each number of a shape, the values of that number. A box represents all combinations of them.
 type Box<'a> = Vec<Vec<&'a str>>;
 
-/// Folds names. The order is natural, and each name is in the result once.
+/// Folds names. The result is in natural order and contains each name once.
 #[must_use]
 pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut shapes: BTreeMap<Shape<'a>, Vec<Box<'a>>> = BTreeMap::new();
@@ -56,7 +56,8 @@ fn assemble(texts: &[&str], numbers: impl Iterator<Item = String>) -> String {
     word
 }
 
-/// Joins boxes that differ in one number only, the last number first: `r1n1,r1n2,r2n1,r2n2` is `r[1-2]n[1-2]`.
+/// Joins boxes that differ in only one number, the last number first: `r1n1,r1n2,r2n1,r2n2` becomes
+/// `r[1-2]n[1-2]`.
 fn merged(mut boxes: Vec<Box<'_>>, numbers: usize) -> Vec<Box<'_>> {
     for place in (0..numbers).rev() {
         let mut by_rest: BTreeMap<Box<'_>, Vec<&str>> = BTreeMap::new();
@@ -78,29 +79,30 @@ fn merged(mut boxes: Vec<Box<'_>>, numbers: usize) -> Vec<Box<'_>> {
     boxes
 }
 
-/// By value, then by width: `8`, `08`, `9`.
+/// Compares numbers by value, then by width: `8`, `08`, `9`.
 fn by_value(a: &str, b: &str) -> Ordering {
     let (left, right) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
     left.len().cmp(&right.len()).then_with(|| left.cmp(right)).then_with(|| a.len().cmp(&b.len()))
 }
 
-/// Most digits of a number that is part of a range.
+/// Maximum number of digits of a number in a range.
 const MOST_DIGITS: usize = 18;
 
 fn is_padded(text: &str) -> bool {
     text.len() > 1 && text.starts_with('0')
 }
 
-/// The number after a text's number, padded to the same width; `None` where a range cannot continue there.
+/// Returns the next number, padded to the same width; `None` if a range cannot continue there.
 fn next_of(text: &str, width: usize) -> Option<String> {
     let next = text.parse::<u64>().ok().filter(|_| text.len() <= MOST_DIGITS)?.checked_add(1)?;
     let next = format!("{next:0width$}");
     (next.len() <= MOST_DIGITS && (width == 0 || next.len() == width)).then_some(next)
 }
 
-/// One number's values, sorted by value and width: `7`, or `[1-3,7]`.
+/// Formats the values of one number, sorted by value and width: `7`, or `[1-3,7]`.
 fn ranges(values: &[&str]) -> String {
-    // Values that no range has yet. Padded ranges come first and continue with numbers that fill their width: 08, 09, 10.
+    // Values that are not in a range yet. Padded ranges come first, and continue with numbers that have their
+    // full width: 08, 09, 10.
     let mut left: HashSet<&str> = values.iter().copied().collect();
     let mut found: Vec<(&str, String)> = Vec::new();
     let (padded, plain): (Vec<&str>, Vec<&str>) = values.iter().partition(|text| is_padded(text));
@@ -123,7 +125,7 @@ fn ranges(values: &[&str]) -> String {
     if values.len() == 1 { shown } else { format!("[{shown}]") }
 }
 
-/// Folds some names for a message: the first dozen, and how many more there are.
+/// Folds at most [`UNKNOWN_SHOWN`] names for a message, followed by the number of further names.
 #[must_use]
 pub fn fold_some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();

@@ -1,8 +1,9 @@
-//! Target expressions in ClusterShell's NodeSet language. Knows no registry; the caller passes the agents.
+//! Target expressions in ClusterShell's NodeSet language. Does not depend on the registry; the caller passes
+//! the agents.
 //!
-//! Operands are joined strictly from left to right: `,` union, `!` difference, `&` intersection, `^` symmetric
-//! difference. An operand is a name, a name with ranges (`web[01-20/2,7]`), a glob against the registry, or a group:
-//! `@all`, `@KEY:VALUE` for labels, `@state:WORD`, `@link:WORD`.
+//! Operands are evaluated strictly from left to right: `,` union, `!` difference, `&` intersection, `^`
+//! symmetric difference. An operand is a name, a name with ranges (`web[01-20/2,7]`), a glob against the
+//! registry, or a group: `@all`, `@KEY:VALUE` for labels, `@state:WORD`, `@link:WORD`.
 
 pub mod fold;
 pub mod names;
@@ -23,15 +24,16 @@ use super::{
     name::{AgentName, Labels},
 };
 
-/// Most names that one expression may spell out, ranges counted by what they stand for.
+/// Maximum number of names that one expression can list. A range counts as all of its names.
 pub const MOST_NAMES: u64 = 100_000;
-/// Most bytes of an expression: Linux' limit for one argument.
+/// Maximum number of bytes of an expression: Linux' limit for one argument.
 pub const MOST_TEXT: usize = 128 * 1024;
-/// Most globs, groups, ranges and operators of an expression: each agent is compared with each of them.
+/// Maximum number of globs, groups, ranges and operators in an expression. Each agent is compared with each
+/// of them.
 pub const MOST_WEIGHT: u64 = 1_000;
-/// Most names that are spelled out, times what each is compared with.
+/// Maximum product of the names that are listed and the globs, groups and ranges that each is compared with.
 const MOST_COMPARISONS: u64 = 2_000_000;
-/// Maximum number of unknown names that are reported: enough to see what was mistyped.
+/// Maximum number of unknown names that are reported: enough to find a mistyped one.
 pub const UNKNOWN_SHOWN: usize = 12;
 
 /// A target expression: names, ranges and patterns of names, labels and states, joined from left to right.
@@ -52,19 +54,19 @@ pub const UNKNOWN_SHOWN: usize = 12;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     text: String,
-    /// Joined strictly from left to right.
+    /// The steps, which are evaluated strictly from left to right.
     steps: Vec<Step>,
     plain_name: Option<AgentName>,
 }
 
-/// Operands in a row that are joined in the same way.
+/// Consecutive operands with the same operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Step {
     operator: Operator,
     operands: Operands,
 }
 
-/// What any of these mean.
+/// Operands of one step. Together they select every agent that one of them selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Operands {
     /// Names without ranges.
@@ -76,7 +78,7 @@ struct Operands {
     groups: Vec<Group>,
 }
 
-/// How an operand is joined to what stands before it.
+/// The operator between an operand and the expression before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operator {
     Union,
@@ -89,29 +91,29 @@ enum Operator {
 enum Group {
     All,
     State(AgentState),
-    /// True for direct, false for the tunnel.
+    /// Agents that are connected over this link.
     Link(LinkKind),
     /// A label's key, and a glob for its value.
     Label(String, String),
 }
 
-/// Text that is no target expression, and where it stops being one.
+/// The error for text that is not a target expression, with the position of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidTarget {
     /// The whole text.
     pub text: String,
-    /// The character at fault, counted from 0.
+    /// The index of the wrong character, from 0.
     pub at: usize,
-    /// What is wrong there.
+    /// The message for people.
     pub problem: String,
 }
 
-/// Characters of an expression that are shown before the one at fault.
+/// Maximum number of characters that are shown before the wrong one.
 const SHOWN_BEFORE: usize = 100;
 
 impl fmt::Display for InvalidTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of a long expression what stands around the fault.
+        // Of a long expression, only the part around the error is shown.
         let from = self.at.saturating_sub(SHOWN_BEFORE);
         let before = if from > 0 { "…" } else { "" };
         let around: String = self.text.chars().skip(from).take(2 * SHOWN_BEFORE).collect();
@@ -123,7 +125,7 @@ impl fmt::Display for InvalidTarget {
 
 impl std::error::Error for InvalidTarget {}
 
-/// What an expression may ask of an agent.
+/// The properties of an agent that an expression can select by.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     /// Its name.
@@ -142,13 +144,14 @@ impl<'a> From<&'a AgentView> for Candidate<'a> {
     }
 }
 
-/// The agents that an expression means.
+/// The agents that an expression selects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matched {
-    /// Those that there are.
+    /// The selected agents.
     pub agents: BTreeSet<AgentName>,
-    /// Names that were spelled out and that no agent has, some of them where they are many: what is left of them at the
-    /// end, and all that were to be left out, since a mistyped exception runs where it must not.
+    /// Explicit names that no agent has, up to a limit. They are the names in the result of the expression,
+    /// and all names after a `!`: a mistyped exception would let the command run on an agent that was to be
+    /// left out.
     pub unknown: BTreeSet<AgentName>,
 }
 
@@ -159,7 +162,7 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// The agent that is meant when the target is one plain name, which prints bytes and not lines.
+    /// Returns the agent if the target is one plain name. Its output is printed as bytes, not as lines.
     #[must_use]
     pub fn plain_name(&self) -> Option<&AgentName> {
         self.plain_name.as_ref()
@@ -169,7 +172,8 @@ impl Target {
         self.steps.iter().flat_map(|step| &step.operands.groups)
     }
 
-    /// Whether it asks for agents' states or links, which are not known just after a master's start.
+    /// Reports whether the target selects by states or links, which are not known just after a master's
+    /// start.
     #[must_use]
     pub fn asks_for_state(&self) -> bool {
         self.groups().any(|group| match group {
@@ -178,7 +182,7 @@ impl Target {
         })
     }
 
-    /// The labels that it asks for, as `KEY:VALUE`.
+    /// Returns the labels that the target selects by, as `KEY:VALUE`.
     pub fn labels(&self) -> impl Iterator<Item = String> {
         self.groups().filter_map(|group| match group {
             Group::Label(key, value) => Some(format!("{key}:{value}")),
@@ -186,7 +190,7 @@ impl Target {
         })
     }
 
-    /// The keys of the labels that it asks for.
+    /// Returns the keys of the labels that the target selects by.
     pub fn label_keys(&self) -> impl Iterator<Item = &str> {
         self.groups().filter_map(|group| match group {
             Group::Label(key, _) => Some(key.as_str()),
@@ -194,13 +198,13 @@ impl Target {
         })
     }
 
-    /// Returns the selected agents of those that exist. Reports [`UNKNOWN_SHOWN`] unknown names at most.
+    /// Returns the selected agents. Reports at most [`UNKNOWN_SHOWN`] unknown names.
     #[must_use]
     pub fn evaluate(&self, candidates: &[Candidate<'_>]) -> Matched {
         self.evaluate_with(candidates, UNKNOWN_SHOWN)
     }
 
-    /// The same, with as many unknown names as are asked for.
+    /// Returns the selected agents. Reports at most `most_unknown` unknown names.
     #[must_use]
     pub fn evaluate_with(&self, candidates: &[Candidate<'_>], most_unknown: usize) -> Matched {
         let means = |candidate: &&Candidate<'_>| self.means(|operands| operands.mean(candidate));
@@ -208,14 +212,14 @@ impl Target {
         Matched { agents, unknown: self.unknown(candidates, most_unknown) }
     }
 
-    /// Whether it spells a name out, and not only matches it.
+    /// Reports whether the target contains a name, also within a range, outside of exceptions.
     #[must_use]
     pub fn spells(&self, name: &AgentName) -> bool {
         let is_asked_for = |step: &&Step| step.operator != Operator::Difference;
         self.steps.iter().filter(is_asked_for).any(|step| step.operands.spell(name))
     }
 
-    /// Goes through the steps for one name, of which it is known what operands mean it.
+    /// Evaluates the steps for one agent. `mean` reports whether operands select it.
     fn means(&self, mean: impl Fn(&Operands) -> bool) -> bool {
         self.steps.iter().fold(false, |is_in, step| match step.operator {
             Operator::Union => is_in || mean(&step.operands),
@@ -244,22 +248,23 @@ impl Target {
 }
 
 impl Operands {
-    /// Whether they mean an agent.
+    /// Reports whether the operands select an agent.
     fn mean(&self, candidate: &Candidate<'_>) -> bool {
         self.spell(candidate.name)
             || self.globs.iter().any(|pattern| glob(pattern, candidate.name.as_str()))
             || self.groups.iter().any(|group| group.has(candidate))
     }
 
-    /// Whether they spell a name out.
+    /// Reports whether the operands contain a name, also within a range.
     fn spell(&self, name: &AgentName) -> bool {
         self.names.contains(name) || self.patterns.iter().any(|pattern| pattern.matches(name.as_str()))
     }
 
-    /// The names that they spell out: those with ranges as they are written, then the others.
+    /// Returns the names that the operands contain: first those of ranges, as they are written, then the
+    /// others.
     fn spelled_out(&self) -> impl Iterator<Item = AgentName> {
         let words = self.patterns.iter().flat_map(Pattern::words);
-        // The longest of them is a name, so all are.
+        // The longest word was checked to be a name, so all are names.
         words.filter_map(|word| AgentName::try_from(word).ok()).chain(self.names.iter().cloned())
     }
 }
@@ -277,10 +282,10 @@ impl Group {
     }
 }
 
-/// The names that a name with ranges spells out, in the order in which they are written.
+/// Returns the names of a name with ranges, in the order in which they are written.
 ///
 /// # Errors
-/// When it is anything else.
+/// When the text is anything else.
 pub fn spelled_out(text: &str) -> Result<Vec<AgentName>, InvalidTarget> {
     if let [Step { operator: Operator::Union, operands }] = text.parse::<Target>()?.steps.as_slice()
         && operands.globs.is_empty()
@@ -288,11 +293,12 @@ pub fn spelled_out(text: &str) -> Result<Vec<AgentName>, InvalidTarget> {
     {
         return Ok(operands.spelled_out().collect());
     }
-    let problem = "only names and ranges can stand here".to_owned();
+    let problem = "only names and ranges are allowed here".to_owned();
     Err(InvalidTarget { text: text.to_owned(), at: 0, problem })
 }
 
-/// Whether a text matches a glob: `*` is any number of bytes, `?` one. Linear in time but for one backtracking point.
+/// Reports whether a text matches a glob: `*` is any number of bytes, `?` is one byte. Backtracks only to the
+/// last `*`.
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());

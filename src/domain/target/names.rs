@@ -1,4 +1,4 @@
-//! Patterns of names, as `db-[1-9],cache-*`, for names that no agent has yet.
+//! Patterns of names, as in `db-[1-9],cache-*`. They can match names of agents that do not exist yet.
 
 use std::{fmt, str::FromStr};
 
@@ -47,7 +47,7 @@ impl fmt::Display for Names {
 }
 
 impl Names {
-    /// Whether they mean a name.
+    /// Reports whether the patterns match a name.
     #[must_use]
     pub fn mean(&self, name: &AgentName) -> bool {
         self.0.means(|operands| {

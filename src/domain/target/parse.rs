@@ -12,52 +12,52 @@ use crate::domain::{
     name::{AgentName, LabelWord},
 };
 
-/// A piece between two operators.
+/// A word between two operators.
 struct Piece<'a> {
     operator: Operator,
-    /// The character at which its word begins.
+    /// The index of the character at which the word begins.
     at: usize,
     word: &'a str,
 }
 
-/// What an expression may still use up: it is counted before anything is spelled out or compared.
+/// The remaining cost that an expression can have. It is counted before anything is expanded or compared.
 struct Budget {
     names: u64,
     weight: u64,
 }
 
 impl Budget {
-    /// Whether what was taken may be compared with each other.
+    /// Checks that the names are few enough to be compared with the globs, groups and ranges.
     fn check(&self) -> Result<(), Wrong> {
         let (names, weight) = (MOST_NAMES - self.names, MOST_WEIGHT - self.weight);
         if names * weight > MOST_COMPARISONS {
             return Err(Wrong::new(
                 0,
                 format!(
-                    "the target has {names} names and {weight} globs, groups and ranges, which are too many together; a label means any number of agents"
+                    "the target has {names} names and {weight} globs, groups and ranges, which together are too many; a label selects any number of agents"
                 ),
             ));
         }
         Ok(())
     }
 
-    /// Takes names that are spelled out.
+    /// Takes the cost of names that are listed.
     fn take_names(&mut self, count: u64) -> Result<(), Wrong> {
         self.names = self.names.checked_sub(count).ok_or_else(|| {
             Wrong::new(
                 0,
-                format!("the target spells out over {MOST_NAMES} names; a label or a glob means any number"),
+                format!("the target lists over {MOST_NAMES} names; a label or a glob selects any number"),
             )
         })?;
         Ok(())
     }
 
-    /// Takes what each agent is compared with.
+    /// Takes the cost of globs, groups and ranges with which each agent is compared.
     fn take_weight(&mut self, weight: u64) -> Result<(), Wrong> {
         self.weight = self.weight.checked_sub(weight).ok_or_else(|| {
             Wrong::new(
                 0,
-                format!("the target has over {MOST_WEIGHT} globs, groups and ranges; a label means any number of agents"),
+                format!("the target has over {MOST_WEIGHT} globs, groups and ranges; a label selects any number of agents"),
             )
         })?;
         Ok(())
@@ -70,7 +70,7 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
         let fail = |at: usize, problem: String| InvalidTarget { text: text.to_owned(), at, problem };
         if text.len() > MOST_TEXT {
-            let problem = format!("the target has {} bytes; at most {MOST_TEXT} are taken", text.len());
+            let problem = format!("the target has {} bytes; at most {MOST_TEXT} are allowed", text.len());
             return Err(fail(0, problem));
         }
         let mut budget = Budget { names: MOST_NAMES, weight: MOST_WEIGHT };
@@ -79,9 +79,7 @@ impl FromStr for Target {
         let pieces = split(text);
         let is_alone = pieces.len() == 1;
         for piece in pieces {
-            let fail = |wrong: Wrong| {
-                fail(piece.at + wrong.at, format!("the target makes no sense: {}", wrong.problem))
-            };
+            let fail = |wrong: Wrong| fail(piece.at + wrong.at, format!("invalid target: {}", wrong.problem));
             let pattern = Pattern::parse(piece.word).map_err(fail)?;
             let is_first_name = steps.is_empty() && is_alone && pattern.is_plain();
             let may_join = matches!(piece.operator, Operator::Union | Operator::Difference);
@@ -104,7 +102,7 @@ impl FromStr for Target {
     }
 }
 
-/// The words between operators; a comma inside brackets is none.
+/// Splits an expression at its operators. A comma inside brackets is not an operator.
 fn split(text: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let (mut operator, mut from, mut at) = (Operator::Union, 0, 0);
@@ -153,7 +151,7 @@ fn read_operand(
         }
         return Ok(());
     }
-    // Checked with the wild cards filled in, so that typing errors show.
+    // Wildcards are replaced by a letter for the check, so that other invalid characters are found.
     let longest = name(word, &pattern.longest().replace(['*', '?'], "x"))?;
     if word.contains(['*', '?']) {
         budget.take_weight(pattern.count())?;
@@ -178,7 +176,7 @@ fn name(word: &str, expanded: &str) -> Result<AgentName, Wrong> {
     })
 }
 
-/// Reads a group, `@` included.
+/// Parses a group, including its `@`.
 fn group(word: &str) -> Result<Group, Wrong> {
     let inside = &word[1..];
     let Some((key, value)) = inside.split_once(':') else {

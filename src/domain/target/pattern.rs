@@ -1,5 +1,5 @@
-//! Names with ranges: `web[01-20/2,7]-eu[1-2]`. Ranges are not expanded for matching, and their size is checked before they are
-//! expanded for anything else.
+//! Names with ranges: `web[01-20/2,7]-eu[1-2]`. Matching does not expand ranges. Before ranges are expanded
+//! for any other purpose, their size is checked.
 
 use std::iter::Peekable;
 
@@ -12,18 +12,18 @@ enum Part {
     Ranges(Ranges),
 }
 
-/// What one pair of brackets stands for.
+/// The ranges in one pair of brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ranges {
-    /// In the order in which it was written.
+    /// The ranges in the order in which they are written.
     written: Vec<Range>,
-    /// Ranges without steps, by width and value, none overlapping another.
+    /// Ranges without steps, sorted by width and value, without overlaps.
     intervals: Vec<Interval>,
     /// Ranges with steps.
     stepped: Vec<Range>,
 }
 
-/// All numbers of a width between two bounds.
+/// All numbers of one width between two bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Interval {
     width: usize,
@@ -36,17 +36,17 @@ struct Range {
     first: u64,
     last: u64,
     step: u64,
-    /// Numbers are padded with zeros to this width; 0 for not at all.
+    /// The width to which numbers are padded with zeros; 0 for no padding.
     width: usize,
 }
 
-/// A word with ranges in it.
+/// A word that can contain ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     parts: Vec<Part>,
 }
 
-/// What is wrong with a pattern, and at which of its characters.
+/// An error in a pattern, and the index of the character at which it is.
 #[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) at: usize,
@@ -59,7 +59,7 @@ impl Wrong {
     }
 }
 
-/// Most digits of a number in a range; more would not fit.
+/// Maximum number of digits of a number in a range. More digits would not fit into a `u64`.
 const MOST_DIGITS: usize = 18;
 
 fn number(text: &str, at: usize) -> Result<u64, Wrong> {
@@ -69,22 +69,22 @@ fn number(text: &str, at: usize) -> Result<u64, Wrong> {
     if let Some(place) = text.chars().position(|sign| !sign.is_ascii_digit()) {
         return Err(Wrong::new(
             at + place,
-            "only digits can stand here: write ranges as [1-5,9] or [01-20/2]",
+            "only digits are allowed here: write ranges as [1-5,9] or [01-20/2]",
         ));
     }
     if text.len() > MOST_DIGITS {
-        return Err(Wrong::new(at, format!("a number of more than {MOST_DIGITS} digits")));
+        return Err(Wrong::new(at, format!("this number has more than {MOST_DIGITS} digits")));
     }
     Ok(text.parse().unwrap_or(u64::MAX))
 }
 
-/// Digits of a number that is padded with zeros; 0 for one that is not.
+/// Returns the number of digits of a zero-padded number; 0 for a number without padding.
 fn padding(text: &str) -> usize {
     if text.len() > 1 && text.starts_with('0') { text.len() } else { 0 }
 }
 
 impl Range {
-    /// Reads `3`, `1-5` or `1-9/2`.
+    /// Parses `3`, `1-5` or `1-9/2`.
     fn parse(text: &str, at: usize) -> Result<Self, Wrong> {
         let (bounds, step) = match text.split_once('/') {
             Some((bounds, step)) => (bounds, Some((step, at + bounds.chars().count() + 1))),
@@ -104,12 +104,12 @@ impl Range {
             return Err(Wrong::new(high_at, "both ends of a padded range need the same number of digits"));
         }
         if first > last {
-            return Err(Wrong::new(at, "this range runs backwards"));
+            return Err(Wrong::new(at, "this range ends before it begins"));
         }
         let step = match step {
             None => 1,
             Some((step, place)) => match number(step, place)? {
-                0 => return Err(Wrong::new(place, "a step of 0 goes nowhere")),
+                0 => return Err(Wrong::new(place, "the step of a range must not be 0")),
                 step => step,
             },
         };
@@ -154,7 +154,7 @@ impl Ranges {
         self.written.iter().fold(0, |sum, range| sum.saturating_add(range.count()))
     }
 
-    /// Whether some digits are one of the numbers, as it is written.
+    /// Reports whether these digits are one of the numbers, including its padding.
     fn has(&self, digits: &[u8]) -> bool {
         if digits.len() > MOST_DIGITS {
             return false;
@@ -175,7 +175,7 @@ impl Ranges {
         self.written.iter().flat_map(|range| range.numbers())
     }
 
-    /// The longest number, as it is written.
+    /// Returns the longest number, including its padding.
     fn longest(&self) -> String {
         let last = |range: &Range| range.written(range.last);
         self.written.iter().map(last).max_by_key(String::len).unwrap_or_default()
@@ -183,7 +183,7 @@ impl Ranges {
 }
 
 impl Pattern {
-    /// Reads a word. Offsets in errors count its characters.
+    /// Parses a word. Offsets in errors count its characters.
     pub(super) fn parse(word: &str) -> Result<Self, Wrong> {
         let mut parts = Vec::new();
         let mut rest = word;
@@ -192,7 +192,7 @@ impl Pattern {
             let text = &rest[..open];
             at += text.chars().count();
             if rest[open..].starts_with(']') {
-                return Err(Wrong::new(at, "this bracket closes nothing"));
+                return Err(Wrong::new(at, "this bracket was not opened"));
             }
             if !text.is_empty() {
                 parts.push(Part::Text(text.to_owned()));
@@ -217,7 +217,7 @@ impl Pattern {
         Ok(Self { parts })
     }
 
-    /// Whether it has no ranges.
+    /// Reports whether the pattern has no ranges.
     pub(super) fn is_plain(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
@@ -229,7 +229,7 @@ impl Pattern {
         })
     }
 
-    /// How many words it stands for.
+    /// Returns the number of words that the pattern expands to.
     pub(super) fn count(&self) -> u64 {
         self.parts.iter().fold(1, |count: u64, part| match part {
             Part::Text(_) => count,
@@ -237,15 +237,15 @@ impl Pattern {
         })
     }
 
-    /// What it costs to ask it for one name, in ranges that have to be looked at one by one. Each pair of brackets may
-    /// begin at many places of a name, so pairs count by their square.
+    /// Returns the cost of matching one name, in ranges that are checked one by one. Each pair of brackets
+    /// can start at many positions of a name, so the number of pairs counts squared.
     pub(super) fn weight(&self) -> u64 {
         let (pairs, stepped) =
             self.brackets().fold((0u64, 0), |(pairs, stepped), one| (pairs + 1, stepped + one.stepped.len()));
         1 + pairs * pairs + stepped as u64
     }
 
-    /// The longest word that it stands for. Where that is a name, all are.
+    /// Returns the longest word that the pattern expands to. If it is a valid name, all words are.
     pub(super) fn longest(&self) -> String {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
@@ -254,13 +254,13 @@ impl Pattern {
         self.parts.iter().map(part).collect()
     }
 
-    /// Whether it stands for a word.
+    /// Reports whether the pattern expands to this word.
     pub(super) fn matches(&self, word: &str) -> bool {
         let bytes = word.as_bytes();
         if bytes.len() > MAX_LENGTH {
             return false;
         }
-        // One bit for each place up to which the parts so far may reach.
+        // One bit for each position of the word that the parts so far can reach.
         let mut places: u64 = 1;
         for part in &self.parts {
             let mut next = 0;
@@ -284,7 +284,8 @@ impl Pattern {
         places & (1 << bytes.len()) != 0
     }
 
-    /// The words that it stands for, in the order in which they are written. They are as many as [`Self::count`] says.
+    /// Returns the words that the pattern expands to, in the order in which they are written. Their number is
+    /// [`Self::count`].
     pub(super) fn words(&self) -> Words<'_> {
         Words { pattern: self, numbers: Vec::new(), is_over: false }
     }
@@ -292,10 +293,10 @@ impl Pattern {
 
 type Numbers<'a> = Peekable<Box<dyn Iterator<Item = String> + 'a>>;
 
-/// Spells a pattern's words out, one by one: the last brackets turn fastest.
+/// Iterates over the words of a pattern. The last brackets change fastest.
 pub(super) struct Words<'a> {
     pattern: &'a Pattern,
-    /// The numbers of each pair of brackets that are still to come, the present one first; empty before the first word.
+    /// The remaining numbers of each pair of brackets, the current one first; empty before the first word.
     numbers: Vec<Numbers<'a>>,
     is_over: bool,
 }

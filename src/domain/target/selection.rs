@@ -5,23 +5,24 @@ use std::{collections::BTreeSet, fmt};
 use super::{Candidate, Matched, Target, selector::Selector};
 use crate::domain::{command::quoted, name::AgentName, share::Share};
 
-/// The agents that a command is for.
+/// A selection of the agents for a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// The target.
     pub target: Target,
-    /// Of those, only agents whose labels pass this.
+    /// Only agents of the target whose labels match.
     pub selector: Option<Selector>,
-    /// None of these.
+    /// Agents that are left out.
     pub exclude: Option<Target>,
-    /// Only a part of what is left.
+    /// A random sample of the remaining agents.
     pub sample: Option<Sample>,
 }
 
-/// A reproducible part of a set: the same seed and set give the same part, and a larger part holds the smaller one.
+/// A reproducible sample of a set. The same seed and set give the same sample, and a larger sample contains
+/// the smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// How many.
+    /// The size of the sample.
     pub limit: Share,
     /// The seed that selects the sample.
     pub seed: u64,
@@ -34,20 +35,20 @@ impl From<Target> for Selection {
 }
 
 impl Selection {
-    /// The agent that is meant when all there is is one plain name.
+    /// Returns the agent if the selection is only one plain name.
     #[must_use]
     pub fn plain_name(&self) -> Option<&AgentName> {
         let is_bare = self.selector.is_none() && self.exclude.is_none() && self.sample.is_none();
         self.target.plain_name().filter(|_| is_bare)
     }
 
-    /// Whether it asks for states or links.
+    /// Reports whether the selection depends on states or links.
     #[must_use]
     pub fn asks_for_state(&self) -> bool {
         self.target.asks_for_state() || self.exclude.as_ref().is_some_and(Target::asks_for_state)
     }
 
-    /// The agents that are meant, among those there are.
+    /// Returns the selected agents.
     #[must_use]
     pub fn evaluate(&self, candidates: &[Candidate<'_>]) -> Matched {
         let mut matched = self.target.evaluate(candidates);
@@ -67,7 +68,7 @@ impl Selection {
         matched
     }
 
-    /// The keys of the labels that it asks for.
+    /// Returns the keys of the labels that the selection depends on.
     pub fn label_keys(&self) -> impl Iterator<Item = &str> {
         self.target.label_keys().chain(self.selector.iter().flat_map(Selector::keys))
     }
@@ -83,7 +84,8 @@ impl Sample {
     }
 }
 
-/// FNV-1a over seed and name, with the finalizer of `SplitMix64`: stable for ever, and in no order that names have.
+/// Hashes seed and name with FNV-1a and the finalizer of `SplitMix64`. The result must never change between
+/// versions, and its order is unrelated to the order of names.
 fn rank(seed: u64, name: &str) -> u64 {
     let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

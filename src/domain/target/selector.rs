@@ -26,19 +26,19 @@ enum Test {
     NotIn(Vec<String>),
 }
 
-/// Most bytes of a selector. Each agent's labels are compared with all of it.
+/// Maximum number of bytes of a selector. Each agent's labels are compared with all of it.
 const MOST_TEXT: usize = 4 * 1024;
 
-/// Text that is no selector.
+/// The error for text that is not a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSelector {
-    /// One of its parts is wrong.
+    /// A part of the selector is not valid: the selector, and the part.
     #[error(
-        "the selector {0:?} makes no sense at {1:?}: write -l role=web,env!=test, -l 'dc in (ams,fra)', -l key or -l '!key'"
+        "invalid label selector {0:?} at {1:?}: write -l role=web,env!=test, -l 'dc in (ams,fra)', -l key or -l '!key'"
     )]
     At(String, String),
-    /// It is too long.
-    #[error("the selector has {0} bytes; at most {MOST_TEXT} are taken")]
+    /// The selector is too long: its length in bytes.
+    #[error("the selector has {0} bytes; at most {MOST_TEXT} are allowed")]
     TooLong(usize),
 }
 
@@ -58,7 +58,7 @@ impl FromStr for Selector {
     }
 }
 
-/// The parts between commas outside of parentheses.
+/// Splits a selector at commas outside of parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut depth = 0usize;
     let is_border = |sign: char| {
@@ -102,12 +102,12 @@ fn requirement(part: &str) -> Option<Requirement> {
 }
 
 impl Selector {
-    /// The keys of the labels that it asks for.
+    /// Returns the keys of the labels that the selector depends on.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.requirements.iter().map(|requirement| requirement.key.as_str())
     }
 
-    /// Whether labels pass it.
+    /// Reports whether these labels match the selector.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|requirement| {

@@ -1,4 +1,4 @@
-//! The language by table. ClusterShell itself is asked in `tests/suite/clustershell.rs`.
+//! Tests the target language with tables. `tests/suite/clustershell.rs` compares it with ClusterShell itself.
 
 use super::{
     selection::{Sample, Selection},
@@ -128,7 +128,7 @@ fn errors_point_at_the_character() {
         assert_eq!(error.at, at, "{target}: {error}");
     }
     let shown = "web-1,web[1-5".parse::<Target>().unwrap_err().to_string();
-    assert_eq!(shown, "the target makes no sense: this bracket is not closed\nweb-1,web[1-5\n         ^");
+    assert_eq!(shown, "invalid target: this bracket is not closed\nweb-1,web[1-5\n         ^");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn what_costs_too_much_is_refused_before_anything_is_spelled_out() {
         let error = target.parse::<Target>().unwrap_err();
         assert!(error.to_string().len() < 1_000, "{error}");
     }
-    // Long lists of names, as scripts make them, cost little.
+    // Long lists of names, as scripts generate them, are cheap.
     let listed = (0..10_000).map(|n| format!("host-{n}.example")).collect::<Vec<_>>().join(",");
     assert_eq!(Registry::new().matched(&listed[..100_000]).unknown.len(), UNKNOWN_SHOWN);
     assert!("n[1-100000]".parse::<Target>().is_ok());

@@ -1,5 +1,5 @@
-//! The file operations of all code that promises durability. Tests replace the disk by a model that crashes, fails and loses
-//! whatever a disk may lose. Knows nothing of the contents.
+//! The file operations of all code that promises durability. Tests replace the disk with a model that
+//! crashes, fails and loses everything that a disk may lose.
 
 #[cfg(test)]
 pub mod model;
@@ -17,10 +17,10 @@ use rustix::fs::Advice;
 
 use super::file::{read_more, sync_directory, write_pieces_at};
 
-/// Bytes that are asked for at least: a file may be longer than it says, and where it says nothing.
+/// Minimum number of bytes to request: a file may be longer than its reported length, which may be 0.
 const LEAST_READ: usize = 4096;
 
-/// Where files lie. Cloning gives another handle to the same.
+/// A disk: the system's, or a model in tests. A clone refers to the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Kind);
 
@@ -32,7 +32,7 @@ enum Kind {
     Model(model::Model),
 }
 
-/// An open file. What is written to it is the owner's alone to read.
+/// An open file. If it was created by [`Disk::open`], only its owner can read it.
 #[derive(Debug)]
 pub struct File(Handle);
 
@@ -46,18 +46,18 @@ enum Handle {
 /// How a file is opened, for reading and writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// One that is there.
+    /// An existing file.
     Existing,
-    /// One that is there, or a new one.
+    /// An existing file, or else a new one.
     OrNew,
-    /// An empty one, whether it was there or not.
+    /// An empty file: an existing one is truncated, or else a new one is created.
     Empty,
-    /// One that was not there.
+    /// A new file. Fails if it exists.
     New,
 }
 
 impl Disk {
-    /// A disk of the model.
+    /// Creates a disk that is a model.
     #[cfg(test)]
     #[must_use]
     pub fn model(model: model::Model) -> Self {
@@ -67,7 +67,7 @@ impl Disk {
     /// Opens a file.
     ///
     /// # Errors
-    /// When the disk does not give it.
+    /// When the file cannot be opened.
     pub fn open(&self, path: &Path, how: Open) -> io::Result<File> {
         match &self.0 {
             Kind::System => {
@@ -89,7 +89,7 @@ impl Disk {
     /// Opens a file for reading.
     ///
     /// # Errors
-    /// When the disk does not give it.
+    /// When the file cannot be opened.
     pub fn read(&self, path: &Path) -> io::Result<File> {
         match &self.0 {
             Kind::System => fs::File::open(path).map(Handle::System).map(File),
@@ -98,10 +98,11 @@ impl Disk {
         }
     }
 
-    /// Makes a directory that is its owner's alone, with those above it. True when it was not there.
+    /// Creates a directory that only its owner can use, and its missing parents. Returns whether the
+    /// directory is new.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the directory cannot be created.
     pub fn make_directory(&self, path: &Path) -> io::Result<bool> {
         match &self.0 {
             Kind::System => {
@@ -113,10 +114,10 @@ impl Disk {
         }
     }
 
-    /// The names in a directory; none where there is no directory.
+    /// Returns the names in a directory; none if it does not exist.
     ///
     /// # Errors
-    /// When the disk does not give them.
+    /// When the directory cannot be read.
     pub fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
         match &self.0 {
             Kind::System => match fs::read_dir(directory) {
@@ -131,7 +132,8 @@ impl Disk {
         }
     }
 
-    /// The numbers of the files in a directory whose names [`numbered`](super::file::numbered) made, ascending.
+    /// Returns the numbers of the files that [`numbered`](super::file::numbered) named in a directory, in
+    /// ascending order.
     ///
     /// # Errors
     /// As [`Self::names`].
@@ -142,10 +144,10 @@ impl Disk {
         Ok(numbers)
     }
 
-    /// Gives a file another name, in the place of whatever has that name.
+    /// Renames a file, and replaces a file that has the new name.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the file cannot be renamed.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         match &self.0 {
             Kind::System => fs::rename(from, to),
@@ -157,7 +159,7 @@ impl Disk {
     /// Removes a file.
     ///
     /// # Errors
-    /// When it is not there, or the disk does not take it.
+    /// When the file does not exist, or cannot be removed.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         match &self.0 {
             Kind::System => fs::remove_file(path),
@@ -166,10 +168,10 @@ impl Disk {
         }
     }
 
-    /// What a file holds; `None` when there is none.
+    /// Returns the contents of a file; `None` if it does not exist.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn contents(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         let file = match self.read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -187,11 +189,12 @@ impl Disk {
         }
     }
 
-    /// Writes a small file so that every reader, now or after a crash of the program, sees the old or the new contents. With
-    /// `durable` that holds for a crash of the machine too, and the new contents stay once this returns.
+    /// Replaces a small file atomically: every reader, even after a crash of the program, sees the old or the
+    /// new contents. With `durable` this also holds for a crash of the machine, and the new contents are on
+    /// the disk when this returns.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the file cannot be written.
     pub fn replace(&self, path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
         let temporary = path.with_extension("new");
         let file = self.open(&temporary, Open::Empty)?;
@@ -206,10 +209,10 @@ impl Disk {
         Ok(())
     }
 
-    /// Brings the names in a directory to the disk.
+    /// Syncs the names in a directory to the disk.
     ///
     /// # Errors
-    /// When it is not there, or the disk does not take them.
+    /// When the directory does not exist, or the sync fails.
     pub fn sync_names(&self, directory: &Path) -> io::Result<()> {
         match &self.0 {
             Kind::System => sync_directory(directory),
@@ -220,10 +223,10 @@ impl Disk {
 }
 
 impl File {
-    /// Bytes in it.
+    /// Returns the length of the file in bytes.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the length cannot be read.
     pub fn length(&self) -> io::Result<u64> {
         match &self.0 {
             Handle::System(file) => Ok(file.metadata()?.len()),
@@ -232,10 +235,10 @@ impl File {
         }
     }
 
-    /// Cuts it, or fills it up with zeros.
+    /// Truncates the file, or extends it with zeros.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the length cannot be changed.
     pub fn set_length(&self, length: u64) -> io::Result<()> {
         match &self.0 {
             Handle::System(file) => file.set_len(length),
@@ -244,10 +247,10 @@ impl File {
         }
     }
 
-    /// Writes pieces as one at a position, all of them whole.
+    /// Writes all pieces completely, one after the other, beginning at a position.
     ///
     /// # Errors
-    /// When the disk does not take them; a part of them may be there then.
+    /// When the write fails. A part of the pieces may be written then.
     pub fn write_at(&self, position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
         match &self.0 {
             Handle::System(file) => write_pieces_at(file, position, pieces),
@@ -259,10 +262,10 @@ impl File {
         }
     }
 
-    /// Fills a buffer from a position.
+    /// Fills a buffer with the bytes at a position.
     ///
     /// # Errors
-    /// When there is less, or the disk does not give it.
+    /// When the file has fewer bytes, or cannot be read.
     pub fn read_exact_at(&self, position: u64, buffer: &mut [u8]) -> io::Result<()> {
         match &self.0 {
             Handle::System(file) => file.read_exact_at(buffer, position),
@@ -271,10 +274,10 @@ impl File {
         }
     }
 
-    /// What `before` holds and what comes at `position`, at most `room` bytes more.
+    /// Returns the bytes of `before`, followed by at most `room` bytes that are read at `position`.
     ///
     /// # Errors
-    /// When the disk does not give them.
+    /// When the file cannot be read.
     pub fn read_more(&self, position: u64, before: &Bytes, room: usize) -> io::Result<Bytes> {
         match &self.0 {
             Handle::System(file) => read_more(file, position, before, room),
@@ -290,11 +293,11 @@ impl File {
         }
     }
 
-    /// Brings what was written to the disk.
+    /// Syncs the written data to the disk.
     ///
     /// # Errors
-    /// When the disk does not take it. From then on nobody knows what of it is on the disk, and the next call may say that
-    /// all of it is.
+    /// When the sync fails. From then on it is unknown which part of the data is on the disk, and the next
+    /// call may succeed although data is missing.
     pub fn sync(&self) -> io::Result<()> {
         match &self.0 {
             Handle::System(file) => file.sync_data(),
@@ -303,11 +306,11 @@ impl File {
         }
     }
 
-    /// Lets the machine forget its copy in memory of a part of the file, which has to be synced.
+    /// Drops a part of the file from the page cache. The part must have been synced.
     pub fn forget(&self, from: u64, length: NonZeroU64) {
         match &self.0 {
             Handle::System(file) => {
-                // Where the system does not take the advice the bytes merely stay longer.
+                // If the system ignores the advice, the bytes only stay in the cache longer.
                 let _ = rustix::fs::fadvise(file, from, Some(length), Advice::DontNeed);
             }
             #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A model of a disk with its cache: tracks separately what was written, what was synced, and what has a name.
 //!
-//! A crash keeps what was synced and any part of the rest: each sector that was written on its own, in any order, each
-//! length, each name. A sync that fails leaves what it should have brought to the disk in memory alone, where it may vanish,
-//! and the next sync knows nothing of it. Every call may fail, and a write may get half way.
+//! A crash keeps everything that was synced and any part of the rest: each written sector, each length and
+//! each name is kept or lost independently. After a failed sync the data exists only in memory, where it may
+//! vanish, and the next sync does not write it. Every call may fail, and a failed write may have written a
+//! part of its data.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,10 +14,10 @@ use std::{
 
 use super::Open;
 
-/// Bytes that a disk writes as one.
+/// Number of bytes that the disk writes atomically.
 const SECTOR: usize = 64;
 
-/// A disk. Cloning gives another handle to the same.
+/// The model of a disk. A clone refers to the same disk.
 #[derive(Clone, Debug)]
 pub struct Model(Arc<Mutex<State>>);
 
@@ -28,22 +29,22 @@ struct State {
     /// Names as programs see them, and as they are on the disk. A directory is a name without a file.
     names: BTreeMap<PathBuf, Option<u64>>,
     synced_names: BTreeMap<PathBuf, Option<u64>>,
-    /// One call in this number fails; 0 for none.
+    /// One call in this number fails, on average; 0 if none fails.
     fails: u64,
-    /// Handles from before a crash are those of a process that is gone.
+    /// Incremented by each crash and restart: an older handle belongs to a process that has ended.
     generation: u64,
 }
 
 /// A file's content.
 #[derive(Clone, Debug, Default)]
 struct Content {
-    /// As programs see it.
+    /// The content as programs see it.
     memory: Vec<u8>,
-    /// What is on the disk for sure.
+    /// The content that is on the disk with certainty.
     disk: Vec<u8>,
-    /// Sectors that the next sync brings to the disk, and that a crash may.
+    /// Sectors that the next sync writes to the disk, and that a crash may write.
     dirty: BTreeSet<usize>,
-    /// The length is among that.
+    /// Whether the next sync also writes the length, and a crash may.
     is_length_dirty: bool,
 }
 
@@ -89,7 +90,7 @@ impl Content {
         self.dirty.extend((length > 0 && !length.is_multiple_of(SECTOR)).then_some(length / SECTOR));
     }
 
-    /// Brings one sector to the disk, as far as the disk's file is long.
+    /// Writes one sector to the disk, up to the length that the file has on the disk.
     fn bring(&mut self, sector: usize) {
         let from = sector * SECTOR;
         let to = (from + SECTOR).min(self.memory.len()).min(self.disk.len());
@@ -109,7 +110,7 @@ impl Content {
 }
 
 impl Model {
-    /// An empty disk. The seed decides what fails, and what a crash keeps.
+    /// Creates an empty disk. The seed decides which calls fail, and what a crash keeps.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
@@ -123,7 +124,7 @@ impl Model {
         })))
     }
 
-    /// The next number that the seed decides, below `sides`: for what a test does with the disk.
+    /// Returns the next pseudo-random number below `sides`, for the decisions of a test.
     #[must_use]
     pub fn roll(&self, sides: u64) -> u64 {
         self.state().roll(sides)
@@ -133,12 +134,12 @@ impl Model {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets one call in a number fail from now on; 0 for none.
+    /// Makes one call in `one_in` fail from now on, on average; 0 if none must fail.
     pub fn fail(&self, one_in: u64) {
         self.state().fails = one_in;
     }
 
-    /// The machine loses its power, and what was not brought to the disk is kept by chance.
+    /// Simulates a power failure: each part that was not synced is kept or lost at random.
     pub fn crash(&self) {
         let mut state = self.state();
         let state = &mut *state;
@@ -168,15 +169,15 @@ impl Model {
                 names.remove(&path);
             }
         }
-        // What lies below a directory that is not there is not there either.
+        // The contents of a lost directory are lost too.
         let all = names.clone();
         names.retain(|path, _| path.ancestors().skip(1).all(|above| all.contains_key(above)));
         state.names.clone_from(&names);
         state.synced_names = names;
     }
 
-    /// The process is killed and started anew: what it has written stays in the machine's memory, but for what a failed
-    /// sync has left there, of which any part may vanish.
+    /// Simulates that the process is killed and restarted: written data stays in the machine's memory, except
+    /// data of a failed sync, of which any part may vanish.
     pub fn restart(&self) {
         let mut state = self.state();
         let state = &mut *state;
@@ -329,7 +330,7 @@ impl Handle {
         if result.is_ok() {
             content.sync();
         } else {
-            // What was to be written is taken for written, and is not.
+            // The data counts as written, but is not on the disk.
             content.disk.resize(content.memory.len(), 0);
             (content.dirty, content.is_length_dirty) = (BTreeSet::new(), false);
         }
@@ -384,7 +385,8 @@ mod tests {
             let disk = Disk::model(model.clone());
             disk.make_directory(Path::new("/identity")).unwrap();
             disk.sync_names(Path::new("/")).unwrap();
-            // What may be found: what was there for sure, and what was begun since.
+            // The contents that may be found: the last version that was surely written, and those begun
+            // since.
             let mut may_be = vec![None];
             for version in 1..=3_u8 {
                 let contents = vec![version; 3 * SECTOR + usize::from(version)];

@@ -1,4 +1,4 @@
-//! What one principal may use, and that others do not notice.
+//! Tests the limits of one principal, and that others are not affected.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn what_is_used_at_once_is_shared_by_all_connections_and_given_back() {
     let places = [one.connection().unwrap(), two.connection().unwrap()];
     let met = one.connection().unwrap_err();
     assert_eq!((met.limit, met.most), (Limit::Connections, 2));
-    assert_eq!(met.to_string(), "ada has met a limit of this master: 2 connections at once; close some");
+    assert_eq!(met.to_string(), "ada has reached a limit of this master: 2 connections at once; close some");
     assert!(budgets.of(Principal::Operator("bob".into())).connection().is_ok(), "others notice nothing");
     drop(places);
     assert!(two.connection().is_ok());

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// An operator that is not valid.
+/// The error for an operator that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOperator {
     /// The operator's name.
@@ -32,7 +32,7 @@ pub enum InvalidOperator {
     Key(#[from] InvalidProposal),
 }
 
-/// A token that is not valid.
+/// The error for a token that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
     /// Its terms.
@@ -118,7 +118,7 @@ impl TryFrom<proto::InviteOperatorRequest> for InviteOperator {
     type Error = InvalidMessage;
 
     fn try_from(request: proto::InviteOperatorRequest) -> Result<Self, InvalidMessage> {
-        // A role that this version does not know must not be taken for none.
+        // A role that this version does not know must not be read as no role.
         let role = proto::Role::try_from(request.role).map_err(|_| InvalidOperator::Role)?;
         let unix_user = request.unix_user.filter(|user| !user.is_empty());
         Ok(Self {

@@ -13,7 +13,7 @@ use crate::{
     wire::proto,
 };
 
-/// An agent that is not valid.
+/// The error for an agent that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAgent {
     /// Its name.
@@ -72,7 +72,7 @@ impl From<AgentState> for proto::AgentState {
     }
 }
 
-/// The state, or offline for one that this version does not know.
+/// Converts the state. A state that this version does not know becomes offline.
 impl From<proto::AgentState> for AgentState {
     fn from(state: proto::AgentState) -> Self {
         match state {
@@ -104,7 +104,7 @@ impl From<Facts> for proto::Facts {
     }
 }
 
-/// Facts. Numbers that no machine has are replaced by the highest that one could have.
+/// Converts facts. Impossible numbers are replaced by the highest plausible one.
 impl From<proto::Facts> for Facts {
     fn from(facts: proto::Facts) -> Self {
         Self {
@@ -131,7 +131,7 @@ const MAX_LOAD: f32 = 1e6;
 /// A longer time than any machine was up: a thousand years.
 const MAX_UPTIME_S: u64 = 1_000 * 366 * 86_400;
 
-/// A number between 0 and a limit; 0 for what is no number.
+/// Limits a number to the range from 0 to `limit`; NaN becomes 0.
 fn number_in(number: f32, limit: f32) -> f32 {
     if number.is_nan() { 0.0 } else { number.clamp(0.0, limit) }
 }
@@ -204,7 +204,7 @@ impl TryFrom<proto::Agent> for AgentView {
             key_changed: agent.key_changed,
             has_code: agent.has_code,
             offline_since_ms: agent.offline_since_ms,
-            // A newer master may have a last job of a kind that this version does not know. The agent is shown all the same.
+            // A newer master can send a last job of an unknown kind. The agent is shown without it.
             last_job: agent.last_job.and_then(|last| last.try_into().ok()),
             drain: agent.drain.map(Into::into),
         })

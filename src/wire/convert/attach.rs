@@ -1,4 +1,4 @@
-//! The messages of an Attach, and of an order to stop a task. Frames and input are not copied.
+//! The messages of an Attach, and of a request to stop a task. Frames and input are not copied.
 
 use std::time::Duration;
 
@@ -18,22 +18,22 @@ use crate::{
     wire::proto::{self, attach_request, attach_response},
 };
 
-/// A message of an Attach that is not valid.
+/// The error for a message of an Attach that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAttach {
     /// The task's id.
     #[error(transparent)]
     Id(#[from] InvalidReference),
-    /// What is to be started.
+    /// The specification of the task to start.
     #[error(transparent)]
     Task(#[from] InvalidTask),
-    /// It names one task, and asks to start another task.
-    #[error("a permission to start another task than the one it is about")]
+    /// It permits to start another task than the one that it names.
+    #[error("a permission to start another task than the one that the message names")]
     OtherTask,
-    /// What a task printed.
+    /// The output of a task.
     #[error(transparent)]
     Frame(#[from] InvalidFrame),
-    /// An end without an outcome.
+    /// The end of a task has no outcome.
     #[error("the end of a task without an outcome")]
     NoOutcome,
     /// The outcome.

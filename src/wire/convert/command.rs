@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-/// The longest path that Linux takes, with its terminating NUL (`PATH_MAX`).
+/// The longest path that Linux allows, with its terminating NUL (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
 
-/// Options of a job, or what a task has in common with them, that are not valid.
+/// The error for options of a job, or the same options of a task, that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOptions {
-    /// A variable, or all of them together.
+    /// A variable is not valid, or all variables together are too long.
     #[error("{0}")]
     Environment(String),
     /// The working directory.
@@ -81,7 +81,7 @@ pub(super) fn directory_in(path: Option<WireBytes>) -> Result<Option<Bytes>, Inv
     Ok(Some(Bytes(path.into())))
 }
 
-/// A time limit. Zero is none, as where it is unset.
+/// Converts a time limit. Zero means no limit, like an unset field.
 pub(super) fn limit_in(ms: Option<u64>, what: &str) -> Result<Option<u64>, OutOfBounds> {
     ms.filter(|ms| *ms > 0).map(|ms| wait_ms(ms, what)).transpose()
 }
@@ -128,7 +128,7 @@ impl TryFrom<proto::JobOptions> for JobOptions {
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,
             input: input_in(options.input),
-            // Not what a client says: the master knows who it is.
+            // Never taken from the client: the master knows the caller's role.
             by_admin: false,
         })
     }

@@ -10,13 +10,13 @@ use crate::{
     wire::proto,
 };
 
-/// A group that is not valid.
+/// The error for a group that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGroup {
-    /// It differs in no stream.
+    /// The stream of its difference is unknown.
     #[error("a difference in no stream")]
     Stream,
-    /// How its tasks ended.
+    /// The outcome of its tasks.
     #[error(transparent)]
     Outcome(#[from] InvalidOutcome),
 }

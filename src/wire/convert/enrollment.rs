@@ -16,10 +16,10 @@ use crate::{
     wire::proto::{self, enroll_response, log_in_response},
 };
 
-/// The answer to an enrollment or a login that is not valid.
+/// The error for an answer to an enrollment or a login that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEnrollment {
-    /// It is of no kind that this version knows.
+    /// Its kind is missing, or this version does not know it.
     #[error("the master's answer is empty")]
     Empty,
     /// The operator's name.

@@ -1,7 +1,7 @@
 //! The events of a job.
 //!
-//! The calls that start, repeat and follow a job answer with events. Their responses differ in their name only, so that one
-//! type reads and writes all three; a test compares the descriptors.
+//! The calls that start, rerun and follow a job answer with events. Their responses differ only in their
+//! names, so one type reads and writes all three; a test compares the descriptors.
 
 use super::{
     InvalidFrame, InvalidJob,
@@ -16,10 +16,10 @@ use crate::{
     wire::proto::{self, job_event::Kind},
 };
 
-/// An event that is not valid.
+/// The error for an event that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// It is of no kind that this version knows.
+    /// Its kind is missing, or this version does not know it.
     #[error("an event of a kind that this version does not know")]
     Kind,
     /// A job or a task in it.
@@ -28,7 +28,7 @@ pub enum InvalidEvent {
     /// Output in it.
     #[error(transparent)]
     Frame(#[from] InvalidFrame),
-    /// It does not say what is missing.
+    /// A gap has no offsets.
     #[error("a gap without its offsets")]
     Gap,
     /// A name in it.

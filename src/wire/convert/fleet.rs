@@ -1,4 +1,4 @@
-//! Lists and changes of the registry and of the jobs, in parts.
+//! Lists of agents and jobs, and their changes, in parts.
 
 use super::{Carried, InvalidMessage, reference::id_out, selection::selection_in};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     wire::proto::{self, list_agents_request::Which},
 };
 
-/// A change that is not valid.
+/// The error for a change that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChange {
     /// A deleted agent.
@@ -23,7 +23,8 @@ pub enum InvalidChange {
     Id(#[from] InvalidJobId),
 }
 
-/// The agents of a part, as far as this version understands them: a newer master may list others.
+/// Converts the agents of a part. Agents that this version does not understand are left out, because a newer
+/// master can send them.
 fn agents_in(agents: Vec<proto::Agent>) -> Vec<AgentView> {
     agents.into_iter().filter_map(|agent| AgentView::try_from(agent).ok()).collect()
 }
@@ -142,7 +143,7 @@ impl TryFrom<proto::WatchJobsResponse> for JobsChange {
     type Error = InvalidChange;
 
     fn try_from(change: proto::WatchJobsResponse) -> Result<Self, InvalidChange> {
-        // A newer master may list jobs that this version does not understand.
+        // A newer master can list jobs that this version does not understand.
         let jobs = change.jobs.into_iter().filter_map(|job| Job::try_from(job).ok());
         Ok(Self {
             begins: change.begins,

@@ -5,16 +5,16 @@ use crate::{
     wire::proto,
 };
 
-/// A frame that is not valid.
+/// The error for a frame that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFrame {
-    /// It is of no stream.
+    /// Its stream is unknown.
     #[error("a frame of no stream")]
     Stream,
     /// It is empty, or longer than a frame can be.
     #[error("a frame of {0} bytes")]
     Length(usize),
-    /// It ends beyond the highest offset.
+    /// Its end is higher than the highest possible offset.
     #[error("a frame beyond every offset")]
     Offset,
 }

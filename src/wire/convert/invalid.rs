@@ -1,4 +1,4 @@
-//! The link between a domain type and its message, and the error for any message that is not valid.
+//! The trait that connects a domain type with its message, and the error for any message that is not valid.
 
 use super::{
     InvalidAgent, InvalidAttach, InvalidChange, InvalidEnrollment, InvalidEvent, InvalidFrame, InvalidGroup,
@@ -10,7 +10,7 @@ use crate::{
     wire::{bounds::OutOfBounds, proto},
 };
 
-/// A message that is not valid.
+/// The error for a message that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each variant says which noun is not valid")]
 pub enum InvalidMessage {
@@ -66,13 +66,13 @@ pub enum InvalidMessage {
     Token(#[from] InvalidToken),
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// The kind of a `oneof` that this version does not know, or none.
+    /// The kind of a `oneof` is missing, or this version does not know it.
     #[error("a message of a kind that this version does not know")]
     UnknownKind,
 }
 
 impl InvalidMessage {
-    /// Whether a newer version sent a message of a kind that this one does not know.
+    /// Reports whether the kind of the message is unknown, as from a newer version.
     #[must_use]
     pub fn is_unknown_kind(&self) -> bool {
         matches!(self, Self::UnknownKind | Self::Event(InvalidEvent::Kind))
@@ -85,15 +85,15 @@ impl From<std::convert::Infallible> for InvalidMessage {
     }
 }
 
-/// A domain type that one generated message carries.
+/// A domain type that is transported in one generated message.
 pub trait Carried: Sized + Send + 'static {
-    /// The message.
+    /// The generated message.
     type Message: prost::Message + std::fmt::Debug + Default + 'static;
 
-    /// The message that carries this value.
+    /// Converts this value to its message.
     fn into_message(self) -> Self::Message;
 
-    /// The value that a message carries.
+    /// Converts a message to its value.
     ///
     /// # Errors
     /// When the message is not valid.

@@ -12,10 +12,10 @@ use crate::{
     wire::proto,
 };
 
-/// A job, or a task of it, that is not valid.
+/// The error for a job, or one of its tasks, that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJob {
-    /// There is none.
+    /// The job is missing.
     #[error("a job is missing")]
     Missing,
     /// Its id.

@@ -8,10 +8,10 @@ use crate::{
     },
 };
 
-/// Labels, or changes of labels, that are not valid.
+/// The error for labels, or changes of labels, that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLabels {
-    /// A word of a label.
+    /// The key or the value of a label.
     #[error(transparent)]
     Word(#[from] InvalidLabel),
     /// There are too many.
@@ -24,7 +24,8 @@ pub(super) fn labels_out(labels: Labels) -> Vec<proto::Label> {
     labels.into_iter().map(label).collect()
 }
 
-/// The well-formed labels of an agent, at most [`MAX_LABELS`] by key. The others are dropped: no target can name them.
+/// Returns the valid labels of an agent, at most [`MAX_LABELS`] in order of their keys. The others are
+/// dropped, because no target can name them.
 pub(super) fn labels_in(labels: Vec<proto::Label>) -> Labels {
     let word = |text: String| LabelWord::try_from(text).ok();
     let label = |label: proto::Label| Some((word(label.key)?, word(label.value)?));

@@ -1,7 +1,8 @@
-//! Converts between generated messages and the domain: one file for each noun, in both directions.
+//! Converts between generated messages and domain types: one file for each noun, in both directions.
 //!
-//! Nothing outside of `wire` names a generated type; `tests/suite/architecture.rs` checks this. What a message must not contain is
-//! refused here, once, with an error of its own for each noun. Decides nothing else.
+//! Nothing outside of `wire` names a generated type; `tests/suite/architecture.rs` checks this. The
+//! conversions refuse messages that are not valid, with an error type for each noun. They make no other
+//! decisions.
 
 mod access;
 mod agent;

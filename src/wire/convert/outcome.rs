@@ -1,4 +1,4 @@
-//! Outcomes of tasks, and proofs of kills.
+//! Outcomes of tasks, and kill proofs.
 
 use super::seal::{seal_in, seal_out};
 use crate::{
@@ -9,17 +9,17 @@ use crate::{
 /// The highest number of a signal on Linux (`SIGRTMAX`).
 const MAX_SIGNAL: u32 = 64;
 
-/// An outcome that is not valid.
+/// The error for an outcome that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOutcome {
-    /// It is of no kind that this version knows.
+    /// Its kind is missing, or this version does not know it.
     #[error("an outcome of a kind that this version does not know")]
     Kind,
-    /// No exit status is this high.
-    #[error("exit status {0}, where the highest is 255")]
+    /// The exit status is over 255.
+    #[error("exit status {0}; the maximum is 255")]
     ExitStatus(u32),
-    /// There is no such signal.
-    #[error("signal {0}, where the last is {MAX_SIGNAL}")]
+    /// The signal does not exist.
+    #[error("signal {0}; the maximum is {MAX_SIGNAL}")]
     Signal(u32),
 }
 

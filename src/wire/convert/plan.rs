@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A plan, or a share of agents, that is not valid.
+/// The error for a plan, or a share of agents, that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPlan {
     /// A share is neither a number nor a percentage.
@@ -81,7 +81,7 @@ impl TryFrom<proto::Plan> for Plan {
 
     fn try_from(plan: proto::Plan) -> Result<Self, InvalidPlan> {
         let share = |share: Option<proto::Share>| share.map(Share::try_from).transpose();
-        // None of these numbers means anything as zero: no task at once, no canary, no pause.
+        // Zero is not a valid value of any of these numbers, and counts as unset.
         let some = |count: Option<u32>| count.filter(|count| *count > 0);
         let pause_ms = plan.pause_ms.map(|ms| wait_ms(ms, "a pause")).transpose();
         Ok(Self {
@@ -107,7 +107,7 @@ impl From<Gate> for proto::Gate {
     }
 }
 
-/// The gate as clients see it. What an operator has acknowledged stays with the master.
+/// Converts the gate as clients see it. The master does not send what an operator has acknowledged.
 impl From<proto::Gate> for Gate {
     fn from(gate: proto::Gate) -> Self {
         let state = match gate.state() {

@@ -17,28 +17,28 @@ use crate::{
     },
 };
 
-/// A proposal, or the terms of a token, that are not valid.
+/// The error for a proposal, or the terms of a token, that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProposal {
     /// The agent's name.
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// The key.
-    #[error("a fingerprint of {0} bytes, where it has 32")]
+    #[error("a fingerprint of {0} bytes; it must have 32")]
     Fingerprint(usize),
-    /// Labels of terms. Those of an agent are dropped; an operator's are a mistake.
-    #[error("labels that are none, or over {MAX_LABELS} of them")]
+    /// The labels of terms. Invalid labels of an agent are dropped, but those of an operator are a mistake.
+    #[error("labels that are not valid, or over {MAX_LABELS} of them")]
     Labels,
-    /// Names of terms.
+    /// The names of terms.
     #[error(transparent)]
     Names(#[from] InvalidTarget),
-    /// Networks of terms.
+    /// The networks of terms.
     #[error(transparent)]
     Network(#[from] InvalidNetwork),
-    /// Hosts of terms.
+    /// The hosts of terms.
     #[error(transparent)]
     Hosts(#[from] InvalidHosts),
-    /// There are too many of them.
+    /// The terms have too many entries.
     #[error(transparent)]
     TooMany(#[from] OutOfBounds),
 }
@@ -58,7 +58,7 @@ impl From<ReportedAddress> for proto::ReportedAddress {
     }
 }
 
-/// Where an agent reports that it can be reached; `None` for what is no port.
+/// Converts the address that an agent reports for direct links; `None` if its port is not valid.
 pub(super) fn reported_in(address: Option<proto::ReportedAddress>) -> Option<ReportedAddress> {
     let address = address?;
     let host = address.host.filter(|host| !host.is_empty());
@@ -71,7 +71,7 @@ impl From<DirectAddress> for proto::HostPort {
     }
 }
 
-/// An address; `None` for what cannot be one, which is neither used nor shown.
+/// Converts an address; `None` if it is not valid, so that it is neither used nor shown.
 pub(super) fn address_in(address: Option<proto::HostPort>) -> Option<DirectAddress> {
     let address = address?;
     DirectAddress::new(&address.host, u16::try_from(address.port).ok()?, None)
@@ -84,7 +84,7 @@ impl From<Proposal> for proto::Proposal {
     }
 }
 
-/// A proposal. What makes no sense in it is left out.
+/// Converts a proposal. Invalid parts are left out.
 impl From<proto::Proposal> for Proposal {
     fn from(proposal: proto::Proposal) -> Self {
         Self::new(labels_in(proposal.labels), address_in(proposal.direct))

@@ -1,4 +1,4 @@
-//! Names of jobs and tasks.
+//! References to jobs and tasks.
 
 use bytes::Bytes;
 
@@ -13,10 +13,10 @@ use crate::{
     },
 };
 
-/// The name of a job or a task that is not valid.
+/// The error for a reference to a job or a task that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
-    /// There is none.
+    /// The reference is missing.
     #[error("the job is missing")]
     Missing,
     /// The job's id.
@@ -26,7 +26,7 @@ pub enum InvalidReference {
     #[error(transparent)]
     Number(#[from] OutOfBounds),
     /// The task's index.
-    #[error("task {0}, where a job has at most {MOST_TASKS}")]
+    #[error("task {0}; a job has at most {MOST_TASKS}")]
     Task(u32),
 }
 

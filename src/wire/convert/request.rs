@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Keys under one name that an operator is shown at most; what waits is bounded too.
+/// Maximum number of keys with one name that an operator is shown. The number of pending keys is limited too.
 const MAX_SHOWN: usize = 1_000;
 
 fn names_out(names: Vec<AgentName>) -> Vec<String> {
@@ -108,7 +108,8 @@ impl TryFrom<proto::RejectAgentRequest> for RejectAgents {
 
     fn try_from(request: proto::RejectAgentRequest) -> Result<Self, InvalidMessage> {
         let Some(name) = request.name else {
-            // Digits without a name would be ignored, and more keys rejected than are meant.
+            // Digits without a name would be ignored, and more keys would be rejected than the operator
+            // meant.
             return match request.fingerprint {
                 Some(_) => Err(InvalidMessage::Missing("the name under which the key waits")),
                 None => Ok(Self::All),
@@ -362,7 +363,7 @@ fn result_out(result: JobResult) -> proto::JobResult {
 }
 
 fn result_in(result: i32) -> Result<Option<JobResult>, InvalidMessage> {
-    // A result that this version does not know must not list every job.
+    // An unknown result must not list all jobs.
     let result = proto::JobResult::try_from(result).map_err(|_| InvalidMessage::Missing("a known result"))?;
     Ok(JobResult::all().find(|known| result_out(*known) == result))
 }
@@ -456,7 +457,7 @@ impl From<proto::StopJobResponse> for StoppedJob {
     }
 }
 
-/// Requests that name a job, and nothing else.
+/// Implements the conversions of requests that contain only a reference to a job.
 macro_rules! about_a_job {
     ($($domain:ident => $message:ident),*) => {
         $(impl From<$domain> for proto::$message {

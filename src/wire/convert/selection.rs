@@ -10,10 +10,10 @@ use crate::{
     wire::proto,
 };
 
-/// A selection that is not valid.
+/// The error for a selection that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSelection {
-    /// There is none.
+    /// The target is missing.
     #[error("a target is missing")]
     Missing,
     /// The target, or the expression of agents to leave out.

@@ -17,10 +17,10 @@ use crate::{
     wire::proto::{self, session_request, session_response},
 };
 
-/// A message of a session that is not valid.
+/// The error for a message of a session that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSession {
-    /// A Welcome or a Ping that does not say when it was sent.
+    /// A Welcome or a Ping has no time at which it was sent.
     #[error("a message of the master that does not say when it was sent")]
     NotSent,
 }
@@ -31,7 +31,7 @@ impl From<Protocol> for proto::ProtocolVersion {
     }
 }
 
-/// The protocol of a message; without one it is none that there ever was.
+/// Converts the protocol of a message. A missing one becomes 0.0, which has never existed.
 pub(super) fn protocol_in(protocol: Option<proto::ProtocolVersion>) -> Protocol {
     let proto::ProtocolVersion { major, minor } = protocol.unwrap_or_default();
     Protocol { major, minor }
@@ -280,7 +280,7 @@ impl From<Inventory> for proto::Inventory {
     }
 }
 
-/// The tasks of an inventory; those that make no sense are counted, and left where they are.
+/// Converts the tasks of an inventory. Invalid tasks are counted and otherwise ignored.
 impl From<proto::Inventory> for Inventory {
     fn from(inventory: proto::Inventory) -> Self {
         let told = inventory.tasks.len();

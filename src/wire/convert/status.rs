@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{domain::control::MasterStatus, wire::proto};
 
-/// The state of a master that is not valid.
+/// The error for a state of a master that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidStatus {
     /// The fingerprint of its CA.

@@ -1,4 +1,4 @@
-//! What agents receive of a task, and the tasks that they still have.
+//! The specification of a task that agents receive, and the tasks that they still have.
 
 use super::{
     InvalidOptions, InvalidReference,
@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// A task that is not valid.
+/// The error for a task that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTask {
-    /// There is none.
+    /// The task is missing.
     #[error("a task is missing")]
     Missing,
     /// It has no command.
@@ -42,7 +42,7 @@ pub enum InvalidTask {
     Bounds(#[from] OutOfBounds),
 }
 
-/// A task's specification, with the id that travels in it.
+/// Converts a task's specification, together with the task's id.
 pub(super) fn spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
     proto::TaskSpec {
         job_id: id_out(id.job),

@@ -1,4 +1,5 @@
-//! Streams arrive as they were sent, however they are split and whichever server sends them, and end only at their end.
+//! Streams arrive as they were sent, with any split into pieces and from any server, and end only at their
+//! end.
 
 use proptest::prelude::*;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -34,7 +35,7 @@ fn output(lengths: &[usize]) -> AttachResponse {
     AttachResponse { kind: Some(Kind::Output(Output { frames })) }
 }
 
-/// A channel to a server that answers each Attach with these messages.
+/// Returns a channel to a server that answers each Attach with these messages.
 async fn answering(answers: Vec<Answer>) -> Channel {
     let routes = ATTACH.route(Routes::default(), move |_| {
         let answers = answers.clone();
@@ -79,7 +80,7 @@ async fn all(mut messages: Messages<AttachResponse>) -> (Vec<AttachResponse>, Op
     }
 }
 
-/// What a body of these chunks holds, and how it ends.
+/// Returns the messages in a body of these chunks, and its status.
 async fn received(chunks: Vec<Bytes>, ending: Option<Status>) -> (Vec<AttachResponse>, Option<Status>) {
     let trailers = ending.map(|status| {
         let mut trailers = HeaderMap::new();
@@ -155,7 +156,7 @@ async fn a_call_brings_every_answer_and_its_end() {
         (found.as_slice(), ending.code(), ending.message()),
         (&answers[..], failed.code(), failed.message())
     );
-    // A client that tonic made is answered alike.
+    // A client that tonic generated gets the same answers.
     let mut client = AgentServiceClient::with_origin(channel, Channel::origin());
     let mut stream = client.attach(tokio_stream::once(AttachRequest::default())).await.unwrap().into_inner();
     for answer in &answers {
@@ -199,7 +200,7 @@ async fn what_breaks_off_is_told_apart_from_what_ends() {
     for (bytes, told) in [
         (&[1, 0, 0, 0, 1, 0][..], "compressed"),
         (&[0, 0, 16, 0, 1][..], "1048577 bytes"),
-        (&[0, 0, 0, 0, 1, 255][..], "no sense"),
+        (&[0, 0, 0, 0, 1, 255][..], "undecodable"),
     ] {
         let (found, status) = received(vec![Bytes::copy_from_slice(bytes)], Some(Status::ok(""))).await;
         let status = status.unwrap();
@@ -264,7 +265,7 @@ async fn an_answer_of_headers_alone_is_an_end() {
     assert_eq!(CallError::from(without), CallError::Disconnected(": the stream broke off".to_owned()));
 }
 
-/// A service as tonic makes it.
+/// A service that tonic generated.
 struct Generated;
 
 #[tonic::async_trait]

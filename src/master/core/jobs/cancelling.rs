@@ -1,7 +1,8 @@
-//! Cancels tasks, and determines when the operator can be told that nothing starts any more.
+//! Cancels tasks, and determines when the operator can be notified that no task starts any more.
 //!
-//! A task whose start may be on its way to its agent is not ended by a word of the master's: the agent has to answer, or
-//! the permission to start has to expire. Only then is the operator answered, so that nothing starts after the answer.
+//! The master alone cannot end a task whose start may be on its way to the agent: the agent must answer, or
+//! the permission to start must expire. Only then does the operator receive the answer, so that no task
+//! starts after it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -25,17 +26,19 @@ use crate::{
     },
 };
 
-/// An operator who waits until tasks cannot start any more.
+/// An operator's order, which is answered when its tasks cannot start any more.
 #[derive(Debug)]
 pub(in crate::master::core) struct PendingOrder {
     answer: PendingAnswer,
     /// Tasks whose start may be on its way, or whose end is not on the disk.
     waits_for: BTreeSet<TaskId>,
-    /// When no such start can arrive any more.
+    /// When no start can arrive any more, on the core's clock.
     until: Duration,
-    /// One of the agents was deleted: of what is on its way to it only time tells.
+    /// Whether only the time limit ends the wait: one of the agents does not answer any more, because it was
+    /// deleted or its task is lost.
     nobody_answers: bool,
-    /// It cannot be recorded yet, and the answer says so: it waits only until no task can start.
+    /// Whether the order cannot be recorded yet, which its answer reports. Then it waits only until no task
+    /// can start.
     is_unrecorded: bool,
 }
 
@@ -50,27 +53,28 @@ impl PendingOrder {
         Self { answer, waits_for, until, nobody_answers: false, is_unrecorded: false }
     }
 
-    /// The same order when the agent of its tasks is deleted, so that no answer of that agent ends the wait.
+    /// Returns the order for tasks of a deleted agent: no answer of that agent ends the wait.
     pub(in crate::master::core) fn of_deleted_agent(self) -> Self {
         Self { nobody_answers: !self.waits_for.is_empty(), ..self }
     }
 
-    /// The same order when it cannot be recorded yet, which its answer says.
+    /// Returns the order as one that cannot be recorded yet. Its answer becomes a refusal with this reason.
     pub(in crate::master::core) fn unrecorded(self, reason: String) -> Self {
         Self { answer: self.answer.refuse(reason), is_unrecorded: true, ..self }
     }
 }
 
 impl Core {
-    /// Tasks of an agent whose permission to start may be on its way.
+    /// Returns the tasks of an agent whose permission to start may be on its way.
     pub(in crate::master::core) fn starting_on(&self, name: &AgentName, now: Now) -> BTreeSet<TaskId> {
         let starts = |id: &TaskId| self.jobs.row(*id).is_some_and(|row| row.may_be_starting(now));
         self.open_tasks_of(name).into_iter().filter(starts).collect()
     }
 
-    /// Ends a task that this master has not sent, and never will. Just after the master's start an earlier one's
-    /// permission may be on its way, of which a store that was restored from a backup knows nothing: then it is ended
-    /// when that has expired, unless its agent tells of it before.
+    /// Ends a task that this master has not sent, and never will. Shortly after the master's start, a
+    /// permission of an earlier master may be on its way that a store restored from a backup does not
+    /// contain. Then the task ends when that permission has expired, unless its agent reports the task
+    /// before.
     pub(super) fn end_unstarted(&mut self, id: TaskId, ending: Ending, now: Now) {
         let Some(row) = self.jobs.open_row(id) else { return };
         if now.monotonic >= row.unsure_until {
@@ -83,7 +87,7 @@ impl Core {
         });
     }
 
-    /// Ends the tasks that waited until no earlier master's permission can arrive any more.
+    /// Ends the withheld tasks for which no permission of an earlier master can arrive any more.
     pub(super) fn end_withheld(&mut self, now: Now) {
         let due = |job: &LiveJob| -> Vec<(TaskId, Ending)> {
             let withheld = job.rows().iter().filter_map(|row| match &row.progress {
@@ -125,7 +129,7 @@ impl Core {
             self.persist(writes, Continuation::MayBeLost);
             return self.reply(reply, Ok(answer));
         }
-        // For what is sent later too: on a connection that comes back, or by the next master.
+        // Applies also to orders that are sent later: on a new connection, or by the next master.
         let is_other_grace = found.kill_grace_ms() != grace_ms;
         if let Some(job) = self.jobs.get_mut(&id).filter(|_| is_other_grace) {
             job.options.kill_grace_ms = Some(grace_ms);
@@ -157,7 +161,8 @@ impl Core {
             });
             writes.extend(stored.map(|stored| Write::PutTask(id, stored)));
         }
-        // As they are now: values of variables may have been forgotten meanwhile, and must not come back.
+        // The current options are written: values of variables may have been removed meanwhile, and must not
+        // return.
         if let Some(job) = self.jobs.get(&id).filter(|_| is_other_grace) {
             writes.push(Write::PutOptions(id, Box::new(job.options.clone())));
         }
@@ -166,7 +171,8 @@ impl Core {
         self.jobs.mark_changed(id);
     }
 
-    /// An agent has answered an order to stop a task. What it does not know it never starts.
+    /// Handles an agent's answer to an order to stop a task. The agent never starts a task that it does not
+    /// know.
     pub(in crate::master::core) fn on_signal_answered(
         &mut self,
         id: TaskId,
@@ -186,7 +192,8 @@ impl Core {
         }
     }
 
-    /// Ends cancelled tasks that were never sent by this master, when no other one's permission can arrive any more.
+    /// Ends cancelled tasks that this master never sent. Called when no permission of another master can
+    /// arrive any more.
     fn end_unsent(&mut self, tasks: &BTreeSet<TaskId>, now: Now) {
         for id in tasks {
             let unsent = self.jobs.row(*id).filter(|row| row.is_unsent());
@@ -196,7 +203,8 @@ impl Core {
         }
     }
 
-    /// Answers the operators whose orders hold: no task can start any more, and what the master decided is on the disk.
+    /// Answers the orders that are complete: no task can start any more, and the outcomes that the master
+    /// decided are on the disk.
     pub(in crate::master::core) fn answer_orders(&mut self, now: Now) {
         if self.orders.is_empty() {
             return;

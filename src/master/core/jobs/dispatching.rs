@@ -1,4 +1,4 @@
-//! Sends tasks to their agents, and applies what comes of it.
+//! Sends tasks to their agents, and handles their starts and the ends of their Attaches.
 
 use super::{
     returning::RECALL_DELAY,
@@ -17,20 +17,20 @@ use crate::{
     },
 };
 
-/// Bits of an attempt that count within one term.
+/// Number of low bits of an attempt, which count within one term. The bits above them are the term.
 const ATTEMPT_BITS: u32 = 24;
-/// An attempt that no master counts up to: a report of a higher one is false.
+/// An attempt that no master reaches. A report of this attempt or of a higher one is false.
 const MAX_ATTEMPT: u64 = 1 << 62;
 
 impl Core {
-    /// The attempt below all of this master's: it has the term in its upper bits, so that a master that was started
-    /// later wins over what an earlier one left on its way.
+    /// Returns the number below all attempts of this master. The term is in the upper bits, so that attempts
+    /// of a later master supersede those of an earlier one that are still on their way.
     pub(in crate::master::core) fn first_attempt(&self) -> u64 {
         self.term << ATTEMPT_BITS
     }
 
-    /// Attaches a task whose turn has come, if its agent is connected and it is not attached yet. The life of the agent that
-    /// may start it is on the disk before it is sent.
+    /// Attaches an admitted task, if its agent is connected and it is not attached yet. The incarnation of
+    /// the agent that may start the task is on the disk before the task is sent.
     pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
         let revision = self.store_revision();
         let Some(job) = self.jobs.get(&id.job).filter(|job| job.has_begun()) else { return };
@@ -82,7 +82,8 @@ impl Core {
         self.publish(id);
     }
 
-    /// Writes which life of the agent may start a task. The task is sent when that is on the disk.
+    /// Records which incarnation of the agent may start a task. The task is sent when the record is on the
+    /// disk.
     fn record_life(&mut self, id: TaskId, life: Incarnation) {
         let Some(row) = self.jobs.row(id) else { return };
         let stored = StoredTask { incarnation: Some(life.clone()), ..row.to_store() };
@@ -90,7 +91,7 @@ impl Core {
         self.jobs.change(id, |row| row.life = StartLife::Writing(life, write));
     }
 
-    /// The life that may start a task is on the disk, unless another one is being written meanwhile.
+    /// Notes that the incarnation that may start a task is on the disk, unless a newer one is being written.
     pub(in crate::master::core) fn life_recorded(&mut self, id: TaskId, write: WriteId) {
         self.jobs.change(id, |row| {
             if let StartLife::Writing(life, latest) = &row.life
@@ -124,7 +125,7 @@ impl Core {
             self.effects.push(Effect::Signal { session, id, by: by.into(), grace_ms });
         }
         if is_new {
-            // A master that was started anew must not let it be started again, whatever its agent has forgotten.
+            // A restarted master must not permit the start again, even if the agent has forgotten the task.
             let mut writes = vec![Write::StartTask(id, started_ms)];
             writes.extend(job.forget_values());
             self.persist(writes, Continuation::Started);
@@ -132,7 +133,7 @@ impl Core {
         self.publish(id);
     }
 
-    /// Whether an Attach is the last one of an open task. Reports of earlier ones change nothing.
+    /// Reports whether an Attach is the latest of an open task. Reports of earlier Attaches change nothing.
     pub(super) fn is_current(&self, id: TaskId, attempt: u64) -> bool {
         self.jobs.open_row(id).is_some_and(|row| row.attempt == attempt)
     }
@@ -146,7 +147,8 @@ impl Core {
         now: Now,
     ) {
         if self.jobs.open_row(id).is_none() {
-            // It has ended, and was not handed over: the agent is asked again, unless another call has it.
+            // The task has ended, but was not handed over: it is recalled again, unless another Attach
+            // superseded this one.
             if superseded_by.is_none()
                 && let Some(name) = self.sessions.get(&session).cloned()
             {
@@ -161,7 +163,7 @@ impl Core {
             row.detach();
             row.failures = row.failures.saturating_add(1);
             if let Some(by) = superseded_by.filter(|by| *by < MAX_ATTEMPT) {
-                // Another master's: this store was restored from a backup, and its terms are counted again.
+                // An attempt of another master: this store was restored from a backup, and its terms repeat.
                 row.attempt = row.attempt.max(by);
             }
         });

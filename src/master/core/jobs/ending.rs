@@ -1,4 +1,4 @@
-//! Ends tasks and jobs, and forgets a job when all of its outcomes are on the disk.
+//! Ends tasks and jobs, and removes a job from memory when all of its outcomes are on the disk.
 
 use super::{
     LiveJob,
@@ -29,7 +29,7 @@ impl Core {
         now: Now,
     ) {
         let Some(row) = self.jobs.row(id) else {
-            // All of that job is on the disk long since. An outcome is final; facts that come later stand beside it.
+            // The whole job is on the disk already. An outcome is final: later facts are stored beside it.
             self.persist(vec![Write::PutLater(id, outcome)], Continuation::Outcome(id));
             return;
         };
@@ -42,7 +42,7 @@ impl Core {
                 row.task.duration_ns = duration_ns;
             }
             if is_open && outcome.has_run() {
-                // Of one that ended at once the start was not reported.
+                // The start of a task that ended at once was not reported.
                 row.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(duration_ns / 1_000_000));
             }
         });
@@ -93,8 +93,8 @@ impl Core {
         self.end_task(id, ending.into(), now);
     }
 
-    /// Ends an open task. Everybody is notified at once of an outcome that its agent can report again, and of any other one
-    /// when it is on the disk.
+    /// Ends an open task. Followers are notified at once of an outcome that the agent can report again, and
+    /// of any other outcome when it is on the disk.
     pub(super) fn end_task(&mut self, id: TaskId, outcome: Outcome, now: Now) {
         let is_agents_own = outcome.is_agents_own();
         let ended = self.jobs.change_open(id, |row| {
@@ -127,7 +127,7 @@ impl Core {
         self.jobs.mark_changed(id.job);
     }
 
-    /// Notifies followers when nothing of a job is open any more and they know all of its outcomes.
+    /// Notifies followers that a job has ended, if no task is open and they were notified of all outcomes.
     fn report_end_if_over(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if let Some(end_ms) = job.end_ms
@@ -140,7 +140,7 @@ impl Core {
         }
     }
 
-    /// Ends a job all of whose outcomes were on the disk before anybody looked whether it is over.
+    /// Ends a job without open tasks whose end was not written together with its last outcome.
     pub(super) fn end_job_if_over(&mut self, id: JobId, now: Now) {
         let end_ms = now.unix_ms.max(self.judged_ms);
         let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -161,7 +161,8 @@ impl Core {
         }
     }
 
-    /// An outcome is on the disk: everybody is notified who was not yet, and the agent may forget the task.
+    /// Handles an outcome that is on the disk: notifies followers, unless they were notified before, and
+    /// permits the agent to forget the task.
     pub(in crate::master::core) fn outcome_stored(&mut self, id: TaskId) {
         let was_settling = self.jobs.change(id, |row| match &mut row.progress {
             Progress::Settling(outcome) => {
@@ -173,7 +174,7 @@ impl Core {
                 *stored = true;
                 false
             }
-            // A fact of a job that was forgotten is on the disk, and its agent proves the job again.
+            // A later fact of a removed job is on the disk, and its agent has proved the job again meanwhile.
             _ => false,
         });
         if was_settling == Some(true) {
@@ -184,14 +185,14 @@ impl Core {
         self.forget_if_stored(id.job);
     }
 
-    /// Ends all open tasks of an agent that will not come back. Returns how many had started as far as anyone knows.
+    /// Ends all open tasks of an agent that will not return. Returns how many of them may have started.
     pub(in crate::master::core) fn lose_tasks_of(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
         let open = self.open_tasks_of(name);
         let lost = open.into_iter().filter(|id| self.lose_task(*id, reason, now)).count();
         u32::try_from(lost).unwrap_or(u32::MAX)
     }
 
-    /// Ends an open task of an agent that will not come back. Returns whether it had started as far as anyone knows.
+    /// Ends an open task of an agent that will not return. Returns whether it may have started.
     fn lose_task(&mut self, id: TaskId, reason: &str, now: Now) -> bool {
         let is_dispatched = self.jobs.row(id).is_some_and(TaskRow::is_dispatched);
         if is_dispatched {
@@ -202,7 +203,7 @@ impl Core {
         is_dispatched
     }
 
-    /// Ends the tasks of agents that were deleted when an earlier master could not end them yet.
+    /// Ends the tasks of deleted agents that an earlier master could not end yet.
     pub(super) fn lose_tasks_of_unknown(&mut self, job: JobId, now: Now) {
         let Some(live) = self.jobs.get(&job) else { return };
         let is_unknown = |row: &TaskRow| {

@@ -1,7 +1,7 @@
-//! Continues with jobs: batches, the fan-out, and the gate between batches.
+//! Advances jobs: batches, the fan-out, and the gate between batches.
 //!
-//! A task is eligible with its batch, admitted when it is its turn, and sent when its agent is connected. Only admitted tasks
-//! count for the fan-out, so an agent that is offline keeps nobody waiting.
+//! A task becomes eligible when its batch opens, is admitted when its turn comes, and is sent when its agent
+//! is connected. Only admitted tasks count for the fan-out, so an offline agent delays no other task.
 
 use std::time::Duration;
 
@@ -23,26 +23,26 @@ use crate::{
     },
 };
 
-/// How long a task waits for its turn before its deadline is put off by that, which is a write.
+/// Minimum time in the queue by which a task's deadline is extended. A shorter time is not worth the write.
 const WORTH_RECORDING: Duration = Duration::from_secs(1);
 
-/// Whether a job can continue at once.
+/// The result of [`Core::admit_tasks`].
 enum Turn {
     /// No task can start now.
     Over,
-    /// The state of the job has changed: it is to be looked at again.
+    /// The state of the job has changed, and it must be processed again.
     Changed,
 }
 
 impl LiveJob {
-    /// Why the job has to end early.
+    /// Returns the reason to stop the job, if it has too many failures.
     fn too_many_failures(&self) -> Option<String> {
         let share = self.options.plan.max_failures?;
         let (failed, tasks) = (self.tally().failed, self.rows().len());
         (failed > share.of(tasks)).then(|| format!("{failed} of {tasks} failed, over --max-failures {share}"))
     }
 
-    /// Why the job has to wait for an operator.
+    /// Returns the reason why the job must wait for an operator, if there is one.
     fn reason_to_hold(&self) -> Option<String> {
         let failed = self.tally().failed;
         if self.options.plan.stop_if.failures && failed > self.gate.forgiven as usize {
@@ -63,14 +63,14 @@ impl LiveJob {
 }
 
 impl Core {
-    /// Continues with each job that has changed in this step, until nothing changes any more.
+    /// Processes each job that has changed in this step, until nothing changes any more.
     pub(in crate::master::core) fn settle_jobs(&mut self, now: Now) {
         while let Some(id) = self.jobs.take_changed() {
             self.settle_job(id, now);
         }
     }
 
-    /// Starts what may be started, opens the next batch when this one is over, or closes the gate.
+    /// Starts tasks that may start, opens the next batch when the current one is over, or closes the gate.
     fn settle_job(&mut self, id: JobId, now: Now) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.check_tally();
@@ -94,7 +94,7 @@ impl Core {
         self.open_next_batch(id, now);
     }
 
-    /// Opens the next batch when this one is over, and the pause after it.
+    /// Opens the next batch when the current one, and the pause after it, are over.
     fn open_next_batch(&mut self, id: JobId, now: Now) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if job.tally().eligible > 0 || job.gate.open_batch + 1 >= job.batches() {
@@ -113,7 +113,7 @@ impl Core {
         self.jobs.mark_changed(id);
     }
 
-    /// Writes how a job's gate is, and notifies followers.
+    /// Writes the state of a job's gate, and notifies followers.
     pub(super) fn gate_changed(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let gate = job.gate.clone();
@@ -121,7 +121,8 @@ impl Core {
         self.persist(vec![Write::PutGate(id, gate)], Continuation::MustBeWritten);
     }
 
-    /// Gives the tasks of the batch that is open now their deadlines, and a place in the queue.
+    /// Sets the deadlines of the tasks in the newly opened batch, and queues those whose agents are
+    /// connected.
     fn open_batch(&mut self, id: JobId, now: Now) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (batch, within) = (job.gate.open_batch, job.options.start_within_ms);
@@ -156,7 +157,7 @@ impl Core {
         }
     }
 
-    /// Sends queued tasks as far as the fan-out allows.
+    /// Admits and sends queued tasks, up to the limit of the fan-out.
     fn admit_tasks(&mut self, id: JobId, now: Now) -> Turn {
         loop {
             let Some(job) = self.jobs.get_mut(&id) else { return Turn::Over };
@@ -165,15 +166,17 @@ impl Core {
             }
             let Some((index, waited)) = job.next_in_queue(now) else { return Turn::Over };
             let Some(agent) = job.row(index).map(|row| row.task.agent.clone()) else { continue };
-            // An agent that has left meanwhile brings its task to the queue again when it returns.
+            // If the agent disconnected meanwhile, its task is queued again when the agent returns.
             if self.agents.get(&agent).is_none_or(|row| row.session.is_none()) {
                 continue;
             }
             let task = TaskId { job: id, index };
-            // An agent that has seen a later state of the store may have run it: it is asked, and starts nothing.
+            // An agent that has seen a later state of the store may have run the task: it is asked, and does
+            // not start it.
             let is_ahead = self.refusal_of_ahead(&agent).is_some();
             if let Some(drain) = self.drain_of(&agent).filter(|_| !is_ahead) {
-                // Drained since the job began. The refusal is a failure, which may close the gate.
+                // The agent was drained after the job began. The refusal is a failure, which may close the
+                // gate.
                 let refused = Ending::Refused(drain.to_string().into());
                 self.end_unstarted(task, refused, now);
                 return Turn::Changed;
@@ -181,8 +184,8 @@ impl Core {
             self.jobs.change(task, |row| {
                 row.progress = Progress::Admitted;
                 if waited >= WORTH_RECORDING {
-                    // It waited for its turn, and that was not its agent's fault. Its agent's life is recorded again, and
-                    // with it the new deadline.
+                    // The time in the queue does not count against the deadline. The incarnation is recorded
+                    // again, and the new deadline with it.
                     row.set_deadline(row.start_by + waited, now);
                     row.life = StartLife::Unknown;
                 }
@@ -206,7 +209,7 @@ impl Core {
         }
     }
 
-    /// Compares a task's output with the canary's, where the job asks for that.
+    /// Compares a task's output with the canary's, if the job requires this.
     pub(super) fn compare(&mut self, id: TaskId) {
         let wants = |job: &&mut LiveJob| job.options.plan.stop_if.differs && job.has_unstarted();
         let Some(job) = self.jobs.get_mut(&id.job).filter(wants) else { return };
@@ -238,8 +241,8 @@ impl Core {
         self.jobs.mark_changed(id.job);
     }
 
-    /// Continues with jobs whose pause is over, and, after the master's start, with each job: what has ended is compared
-    /// again, what was being stopped is stopped, and a batch that was over is followed by the next one.
+    /// Processes jobs whose pause is over. After the master's start, also resumes each job: compares ended
+    /// tasks again, completes a stop, and opens the next batch if the current one is over.
     pub(super) fn tick_gates(&mut self, now: Now) {
         let is_resumed = |job: &&LiveJob| matches!(job.phase, Phase::Resumed);
         let resumed: Vec<JobId> = self.jobs.values().filter(is_resumed).map(|job| job.job.id).collect();
@@ -257,7 +260,7 @@ impl Core {
         self.lose_tasks_of_unknown(id, now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.phase = Phase::Begun;
-        // Until now nobody looked whose turn it is, which puts no deadline off.
+        // The queue was not processed until now. That time must not extend a deadline.
         job.restart_queue(now);
         if let GateState::Stopped(reason) = &job.gate.state {
             let reason = reason.clone();

@@ -1,19 +1,19 @@
-//! The reasons for which a task is held back. Plain data.
+//! The reasons why a task is held back. Plain data.
 
 use crate::domain::bounded::Reason;
 
-/// Who holds back a task that has begun.
+/// The party that holds back a task that has begun.
 #[derive(Clone, Copy, Debug)]
 pub enum HeldBy {
-    /// Nobody: this is what becomes of its output.
+    /// No party: the reason is a note on the task's output.
     Nobody,
-    /// The master, which cannot write what the task prints.
+    /// The master, which cannot write the task's output.
     Master,
-    /// The task's agent, or the way to it.
+    /// The task's agent, or the connection to it.
     Agent,
 }
 
-/// What each of them holds a task back for; empty where it does not.
+/// The reason of each [`HeldBy`]; empty if there is none.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) nobody: Reason,
@@ -22,7 +22,8 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// The master's reason goes first: an agent also holds a task back because its master takes nothing.
+    /// Returns the reason to show. The master's reason comes first, because an agent also holds a task back
+    /// while its master accepts no output.
     pub(super) fn shown(&self) -> &Reason {
         let all = [&self.master, &self.agent, &self.nobody];
         all.into_iter().find(|reason| !reason.is_empty()).unwrap_or(&self.nobody)

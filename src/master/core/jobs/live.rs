@@ -20,15 +20,15 @@ use crate::{
     },
 };
 
-/// How far a job is.
+/// The phase of a job in memory.
 #[derive(Debug)]
 pub(in crate::master::core) enum Phase {
     /// Its beginning is being written.
     Starting {
-        /// Callers that asked for the same job meanwhile.
+        /// Further callers that requested the same job meanwhile.
         also_asked: Vec<ReplyTo<JobStart>>,
     },
-    /// The master was started anew, and has not looked yet how the job continues.
+    /// It was restored when the master started, and was not processed since.
     Resumed,
     /// It has begun.
     Begun,
@@ -51,18 +51,18 @@ pub(in crate::master::core) struct LiveJob {
     pub(super) gate: Gate,
     /// Eligible tasks whose agents are connected, in the order of their turns.
     queue: VecDeque<u32>,
-    /// Until when the next batch waits.
+    /// When the pause before the next batch ends, on the core's clock.
     pub(super) pause_until: Option<Duration>,
     /// Comparisons that are under way.
     pub(super) checking: u32,
-    /// What made a comparison fail.
+    /// The description of the difference that a comparison found.
     pub(super) differing: Option<String>,
-    /// When the last task ended, once that is being written.
+    /// When the last task ended, in milliseconds since the Unix epoch. Set when this is being written.
     pub(super) end_ms: Option<u64>,
 }
 
 impl LiveJob {
-    /// A job whose beginning is not on the disk.
+    /// Creates a job whose beginning is not on the disk.
     pub(super) fn new(job: Job, options: JobOptions, tasks: Vec<TaskRow>) -> Self {
         let mut live = Self {
             gate: job.gate.clone(),
@@ -83,7 +83,7 @@ impl LiveJob {
         live
     }
 
-    /// Adds a task that a returning agent has.
+    /// Adds a task that a returning agent reported.
     pub(super) fn add(&mut self, row: TaskRow) {
         self.indices.insert(row.task.agent.clone(), row.task.index);
         self.tally += Tally::of(&row);
@@ -92,7 +92,7 @@ impl LiveJob {
         self.job.task_count += 1;
     }
 
-    /// The tally from scratch.
+    /// Counts the tally from scratch.
     fn counted(&self) -> Tally {
         let mut tally = Tally::default();
         for row in &self.tasks {
@@ -101,12 +101,12 @@ impl LiveJob {
         tally
     }
 
-    /// What is counted of its tasks.
+    /// Returns the tally of its tasks.
     pub(super) fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// Compares the tally with its oracle, in debug builds.
+    /// Checks that the tally equals a new count, in debug builds.
     pub(super) fn check_tally(&self) {
         debug_assert_eq!(self.tally, self.counted(), "job {}", self.job.number);
     }
@@ -115,22 +115,22 @@ impl LiveJob {
         place_of(&self.tasks, index, |row| row.task.index)
     }
 
-    /// The task with an index.
+    /// Returns the task with an index.
     pub(super) fn row(&self, index: u32) -> Option<&TaskRow> {
         self.tasks.get(self.place(index)?)
     }
 
-    /// All tasks, by index.
+    /// Returns all tasks, ordered by index.
     pub(super) fn rows(&self) -> &[TaskRow] {
         &self.tasks
     }
 
-    /// The indices of tasks that fit.
+    /// Returns the indices of the tasks that fit.
     pub(super) fn indices_of(&self, fits: impl Fn(&TaskRow) -> bool) -> Vec<u32> {
         self.tasks.iter().filter(|row| fits(row)).map(|row| row.task.index).collect()
     }
 
-    /// The index of an agent's task.
+    /// Returns the index of an agent's task.
     pub(super) fn index_of(&self, agent: &AgentName) -> Option<u32> {
         self.indices.get(agent).copied()
     }
@@ -145,7 +145,7 @@ impl LiveJob {
         Some(result)
     }
 
-    /// Gives an eligible task whose agent is connected a place in the queue, unless it has one.
+    /// Adds an eligible task whose agent is connected to the queue, unless it is in the queue already.
     pub(super) fn enqueue(&mut self, index: u32, now: Now) {
         let is_new = self.change(index, |row| match &mut row.progress {
             Progress::Eligible { queued_at } => queued_at.replace(now.monotonic).is_none(),
@@ -156,7 +156,7 @@ impl LiveJob {
         }
     }
 
-    /// Lets the waiting time of all queued tasks begin now.
+    /// Restarts the waiting time of all queued tasks.
     pub(super) fn restart_queue(&mut self, now: Now) {
         for row in &mut self.tasks {
             if let Progress::Eligible { queued_at: Some(since) } = &mut row.progress {
@@ -165,7 +165,7 @@ impl LiveJob {
         }
     }
 
-    /// Takes the first eligible task from the queue, and how long it has waited there.
+    /// Takes the first eligible task from the queue. Returns its index, and how long it has waited there.
     pub(super) fn next_in_queue(&mut self, now: Now) -> Option<(u32, Duration)> {
         while let Some(index) = self.queue.pop_front() {
             let queued_at = self.change(index, |row| match &mut row.progress {
@@ -179,8 +179,8 @@ impl LiveJob {
         None
     }
 
-    /// Forgets the values of variables once no task has to be started any more. Returns what is then to be written, so that
-    /// they leave the store as well.
+    /// Removes the values of variables when no task has to start any more. Returns the write that removes
+    /// them from the store as well.
     pub(super) fn forget_values(&mut self) -> Option<Write> {
         if self.tally.unstarted > 0 || self.options.environment.is_empty() {
             return None;
@@ -189,7 +189,7 @@ impl LiveJob {
         Some(Write::PutOptions(self.job.id, Box::new(self.options.clone())))
     }
 
-    /// Whether tasks are open whose turn has not come.
+    /// Reports whether there are open tasks that were not admitted yet.
     pub(super) fn has_unstarted(&self) -> bool {
         self.tally.open > self.tally.admitted
     }
@@ -198,7 +198,7 @@ impl LiveJob {
         self.tally.open > 0
     }
 
-    /// Whether its beginning is on the disk.
+    /// Reports whether its beginning is on the disk.
     pub(in crate::master::core) fn has_begun(&self) -> bool {
         !matches!(self.phase, Phase::Starting { .. })
     }
@@ -207,12 +207,12 @@ impl LiveJob {
         self.tasks.last().map_or(0, |row| row.task.batch + 1)
     }
 
-    /// The job as it is shown.
+    /// Returns the job with its tasks, as clients see it.
     pub(in crate::master::core) fn view(&self) -> Job {
         Job { tasks: self.tasks().cloned().collect(), ..self.summary() }
     }
 
-    /// Its tasks as they are shown.
+    /// Returns its tasks, as clients see them.
     pub(in crate::master::core) fn tasks(&self) -> impl Iterator<Item = &Task> {
         self.tasks.iter().map(|row| &row.task)
     }
@@ -229,7 +229,7 @@ impl LiveJob {
         &self.job.operator
     }
 
-    /// The job without its tasks, as it is shown in lists.
+    /// Returns the job without its tasks, as lists show it.
     pub(in crate::master::core) fn summary(&self) -> Job {
         let count = |wanted: fn(&Task) -> bool| {
             u32::try_from(self.tasks().filter(|task| wanted(task)).count()).unwrap_or(u32::MAX)
@@ -242,8 +242,8 @@ impl LiveJob {
         }
     }
 
-    /// The job as one that has ended, and whether it fits a filter: an agent that has a task of it, and an outcome (see
-    /// [`Input::ListEnded`](crate::master::core::messages::Input::ListEnded)).
+    /// Returns the job as an ended job, and whether it fits a filter: an agent that has a task in it, and an
+    /// outcome (see [`Input::ListEnded`](crate::master::core::messages::Input::ListEnded)).
     pub(super) fn as_ended(&self, agent: Option<&AgentName>, outcome: &str) -> EndedJob {
         let fits = agent.is_none_or(|agent| self.indices.contains_key(agent)) && self.has_ended_as(outcome);
         EndedJob { job: self.summary(), fits }
@@ -260,7 +260,7 @@ impl LiveJob {
         }
     }
 
-    /// What an agent is sent of each task.
+    /// Returns the specification that is sent to the agent of each task.
     pub(super) fn spec(&self) -> TaskSpec {
         TaskSpec {
             job_number: self.job.number,

@@ -1,10 +1,11 @@
 //! Jobs: from the request to the last outcome on the disk.
 //!
-//! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
-//! before it was first sent, before its deadline, and not after somebody cancelled it.
+//! This module and the agent together guarantee that a task starts at most once. Only the incarnation of the
+//! agent that was recorded before the task was first sent may start it, before the deadline, and not after
+//! the task was cancelled.
 //!
-//! A step applies facts to tasks, and marks their jobs as changed. When it has done so, [`gate`] continues with each changed
-//! job until nothing changes any more.
+//! A step applies facts to tasks, and marks their jobs as changed. Then [`gate`] processes each changed job
+//! until nothing changes any more.
 
 mod cancelling;
 mod dispatching;

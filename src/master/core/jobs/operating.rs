@@ -1,4 +1,4 @@
-//! What operators do with a job that is live: let it continue at a gate, stop it, delete it.
+//! Operations of operators on a live job: promote it at a gate, stop it, delete it.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ impl Core {
         self.find_job(job).filter(|job| job.is_active()).ok_or(JobDenied::NotLive)
     }
 
-    /// An operator lets a job continue.
+    /// Lets a job continue that waits at a gate, by order of an operator.
     pub(in crate::master::core) fn on_promote(
         &mut self,
         job: JobReference,
@@ -52,7 +52,8 @@ impl Core {
         }
         let is_over = job.tally().eligible == 0;
         if is_over && job.gate.accepted.is_empty() {
-            // Nothing to compare with: an operator has seen that, and wants no gate.
+            // There is no output to compare with. The operator knows this, and lets the job continue without
+            // a comparison.
             job.options.plan.stop_if.differs = false;
         }
         let batch = (job.gate.open_batch + 1 + u32::from(is_over)).min(job.batches());
@@ -66,7 +67,7 @@ impl Core {
         self.jobs.mark_changed(id);
     }
 
-    /// An operator wants nothing more of a job to be started.
+    /// Stops a job, by order of an operator: no more of its tasks start.
     pub(in crate::master::core) fn on_stop_job(
         &mut self,
         job: JobReference,
@@ -90,7 +91,7 @@ impl Core {
         self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
-    /// An operator, or retention, deletes a job that is over.
+    /// Deletes a job that is over, by order of an operator or of retention.
     pub(in crate::master::core) fn on_delete_job(
         &mut self,
         job: JobId,
@@ -99,7 +100,7 @@ impl Core {
         reply: ReplyTo<Result<(), Denied>>,
         now: Now,
     ) {
-        // A job that has ended may not be on the disk as such: what is written of that comes before this.
+        // The end of the job may not be on the disk yet. It is written before the deletion.
         if let Some(live) = self.jobs.get(&job).filter(|live| live.job.ended_ms.is_none()) {
             let number = live.job.number;
             let text = format!(

@@ -1,4 +1,5 @@
-//! Tasks whose agents come and go: returning agents are sent what waits for them, and a task that waits in vain ends.
+//! Tasks of agents that connect and disconnect: a returning agent receives the tasks that wait for it, and a
+//! task whose agent does not return before the deadline ends.
 
 use super::{
     LiveJob,
@@ -10,7 +11,7 @@ use crate::{
 };
 
 impl Core {
-    /// An agent is connected again: its tasks are attached, or wait for their turn.
+    /// Handles an agent that is connected again: its tasks are attached, or queued for their turn.
     pub(in crate::master::core) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
         for id in self.open_tasks_of(name) {
             let is_eligible = self.jobs.change(id, |row| {
@@ -32,7 +33,8 @@ impl Core {
         }
     }
 
-    /// An agent's connection has ended: another task can start in the place of one that it was not sent.
+    /// Handles the end of an agent's connection. A task that was not sent to the agent no longer counts for
+    /// the fan-out, so that another task can start instead.
     pub(in crate::master::core) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: u64, now: Now) {
         for id in self.open_tasks_of(name) {
             self.jobs.change(id, |row| match &mut row.progress {
@@ -53,7 +55,7 @@ impl Core {
         }
     }
 
-    /// Ends an eligible task of a job that was stopped: nothing more of it is started.
+    /// Ends a task that is eligible, if its job was stopped: no more tasks of that job start.
     fn skip_if_stopped(&mut self, id: TaskId, now: Now) {
         let is_eligible =
             self.jobs.row(id).is_some_and(|row| matches!(row.progress, Progress::Eligible { .. }));
@@ -66,11 +68,11 @@ impl Core {
         }
     }
 
-    /// Ends what waits in vain.
+    /// Handles the passing of time: ends tasks whose agents were not connected before the deadline.
     pub(in crate::master::core) fn tick_jobs(&mut self, now: Now) {
         self.tick_gates(now);
         self.end_withheld(now);
-        // Only an agent that is not connected is waited for in vain; other tasks wait for their turn.
+        // Only tasks of disconnected agents end at the deadline; other tasks wait for their turn.
         let is_overdue = |row: &TaskRow| {
             matches!(row.progress, Progress::Eligible { .. })
                 && now.monotonic >= row.start_by

@@ -13,7 +13,7 @@ use crate::domain::ids::{JobId, TaskId};
 pub(in crate::master::core) struct LiveJobs {
     by_id: BTreeMap<JobId, LiveJob>,
     ids: HashMap<u64, JobId>,
-    /// Jobs that the core has to look at again before the step ends.
+    /// Jobs that the core must process before the step ends.
     changed: BTreeSet<JobId>,
 }
 
@@ -33,17 +33,17 @@ impl LiveJobs {
         self.by_id.get_mut(id)
     }
 
-    /// The job with a number.
+    /// Returns the job with a number.
     pub(in crate::master::core) fn numbered(&self, number: u64) -> Option<&LiveJob> {
         self.by_id.get(self.ids.get(&number)?)
     }
 
-    /// A task of a live job.
+    /// Returns a task of a live job.
     pub(super) fn row(&self, id: TaskId) -> Option<&TaskRow> {
         self.get(&id.job)?.row(id.index)
     }
 
-    /// A task of a live job, unless it has an outcome.
+    /// Returns a task of a live job, unless it has an outcome.
     pub(super) fn open_row(&self, id: TaskId) -> Option<&TaskRow> {
         self.row(id).filter(|row| row.is_open())
     }
@@ -59,12 +59,12 @@ impl LiveJobs {
         self.change(id, change)
     }
 
-    /// Has the core look at a job again before the step ends.
+    /// Marks a job as changed: the core processes it before the step ends.
     pub(super) fn mark_changed(&mut self, id: JobId) {
         self.changed.insert(id);
     }
 
-    /// Takes a job that the core has to look at.
+    /// Takes a job that the core must process.
     pub(super) fn take_changed(&mut self) -> Option<JobId> {
         self.changed.pop_first()
     }

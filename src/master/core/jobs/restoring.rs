@@ -1,4 +1,4 @@
-//! Makes live jobs from what the store remembers when the master starts. Makes no other decisions.
+//! Creates live jobs from the stored jobs when the master starts. Makes no other decisions.
 
 use std::time::Duration;
 
@@ -17,20 +17,21 @@ use crate::{
     },
 };
 
-/// What all tasks of a restored job have in common.
+/// The values that all tasks of a restored job share.
 struct Restored {
     /// The last batch that is open.
     open_batch: u32,
-    /// The deadline that was asked for.
+    /// The requested time within which a task must start; `None` if none was requested.
     within: Option<Duration>,
-    /// Tasks that were not sent wait for their turn, and not only for their agents.
+    /// Whether unsent tasks wait for their turn, and not only for their agents.
     waits_for_turn: bool,
     first_attempt: u64,
     now: Now,
 }
 
 impl LiveJob {
-    /// A job that continues with the master's start. Attempts of its tasks are above `first_attempt`.
+    /// Creates a job that continues after the master's start. Attempts of its tasks are above
+    /// `first_attempt`.
     pub(in crate::master::core) fn from_store(stored: StoredJob, first_attempt: u64, now: Now) -> Self {
         let is_under_way = |stored: &&StoredTask| stored.incarnation.is_some() && stored.is_open();
         let under_way = stored.tasks.iter().filter(is_under_way).count();
@@ -80,16 +81,17 @@ impl Restored {
         }
     }
 
-    /// How long a task may still be started. A clock that was set back gives nobody more time than was asked for.
+    /// Returns how long a task may still be started. If the clock was set back, this is at most the requested
+    /// time.
     fn remaining(&self, start_by_ms: u64, is_sent: bool) -> Duration {
         let longest = self.within.unwrap_or(START_WITHIN);
         let left = |start_by_ms: u64| Duration::from_millis(start_by_ms.saturating_sub(self.now.unix_ms));
         let remaining = left(start_by_ms).min(longest);
         if !is_sent && self.waits_for_turn {
-            // That it waits for its turn is not its agent's fault, and its deadline is put off by that later.
+            // The time in the queue does not count against the deadline, which is extended by it later.
             remaining.max(START_WITHIN)
         } else if !is_sent && self.within.is_none() {
-            // Unless somebody said for how long, an agent is given time to come back to a master as well.
+            // Unless a time was requested, the agent also gets time to connect again to the restarted master.
             let grace_ms = u64::try_from(START_WITHIN.as_millis()).unwrap_or(u64::MAX);
             left(start_by_ms.saturating_add(grace_ms)).min(longest)
         } else {

@@ -1,5 +1,5 @@
-//! Reconciles what a returning agent has with the store: outcomes that were never handed over, facts after an outcome, and jobs
-//! that the store lost because it was restored from a backup.
+//! Reconciles the tasks of a returning agent with the store: outcomes that were never handed over, facts
+//! after an outcome, and jobs that the store lost because it was restored from a backup.
 
 use std::time::Duration;
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// Attempts for tasks that are not live any more: above every attempt of the task's life in this term, and each above the one
-/// before.
+/// Offset of the attempts for tasks that are not live any more. They are above every attempt that a task had
+/// in this term while it was live, and each is above the one before.
 const FACTS_ATTEMPTS: u64 = 1 << 23;
 
-/// How long to wait before an agent is asked again for what it has of a task that has ended.
+/// Delay before an agent is asked again for the facts and the output of a task that has ended.
 pub(super) const RECALL_DELAY: Duration = Duration::from_secs(1);
 
 impl Core {
@@ -49,8 +49,9 @@ impl Core {
         }
     }
 
-    /// Takes note that an agent has a task which this master believes it never sent: the store was restored from a backup.
-    /// Whatever was to become of the task, it has started, and it is attached like any other one.
+    /// Records that an agent has a task that was never sent according to the store, which was restored from a
+    /// backup. Whatever the store says about it, the task has started, and it is attached like any other
+    /// task.
     fn note_as_sent(&mut self, name: &AgentName, id: TaskId, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
@@ -84,7 +85,7 @@ impl Core {
             match in_store {
                 StoredTaskState::Ended => self.recall(&name, session, known.id, Duration::ZERO, false),
                 StoredTaskState::Deleted => self.recall(&name, session, known.id, Duration::ZERO, true),
-                // Its outcome is decided, and not on the disk yet: then the agent is asked again.
+                // The outcome is decided, but was not on the disk yet: the agent is asked again later.
                 StoredTaskState::Open => self.recall(&name, session, known.id, RECALL_DELAY, false),
                 // The actor has recorded these.
                 StoredTaskState::Foreign | StoredTaskState::Unproved => {}
@@ -93,7 +94,8 @@ impl Core {
         }
     }
 
-    /// Attaches a task that has ended, to hear what there is to hear, and to let the agent forget it.
+    /// Attaches a task that has ended, to receive its late facts and its remaining output, and to let the
+    /// agent forget it.
     pub(super) fn recall(
         &mut self,
         name: &AgentName,
@@ -125,14 +127,15 @@ impl Core {
         self.effects.push(Effect::Attach(Box::new(order)));
     }
 
-    /// Makes a job anew from what an agent proves of it; other agents' tasks are added as they return.
+    /// Recreates a job from the proof of one agent. The tasks of other agents are added when those agents
+    /// return.
     fn recover(&mut self, name: &AgentName, known: KnownTask, in_store: StoredJobNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms, is_proved: _ } = known;
         let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
         if self.jobs.row(id).is_some() {
-            // It has ended, and that is not on the disk yet.
+            // The task has ended, but its outcome is not on the disk yet.
             return;
         }
         let recovered = TaskRow {
@@ -147,7 +150,7 @@ impl Core {
             let number = match in_store {
                 StoredJobNumber::Is(number) => number,
                 StoredJobNumber::Free if self.jobs.numbered(spec.job_number).is_none() => spec.job_number,
-                // Since it was restored this master has given the number to another job.
+                // This master has given the number to another job since the store was restored.
                 StoredJobNumber::Free | StoredJobNumber::Taken => self.last_number + 1,
             };
             self.last_number = self.last_number.max(number);
@@ -172,7 +175,7 @@ impl Core {
             };
             let options = JobOptions {
                 recovered: true,
-                // It was started: nobody needs the values any more.
+                // The task was started: the values are not needed any more.
                 forgotten: spec.environment.into_iter().map(|variable| variable.name).collect(),
                 working_directory: spec.working_directory,
                 timeout_ms: spec.timeout_ms,

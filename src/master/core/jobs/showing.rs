@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Core {
-    /// The job that is meant, once its beginning is on the disk.
+    /// Returns the job that a reference names, if the beginning of the job is on the disk.
     pub(in crate::master::core) fn find_job(&self, reference: JobReference) -> Option<&LiveJob> {
         match reference {
             JobReference::Id(id) => self.jobs.get(&id),
@@ -39,7 +39,7 @@ impl Core {
         self.reply(reply, found);
     }
 
-    /// The jobs that watchers know to have ended, and that the store may not have as ended yet.
+    /// Returns the jobs that watchers know to have ended, and that the store may not have as ended yet.
     pub(in crate::master::core) fn ended_jobs(
         &self,
         agent: Option<&AgentName>,
@@ -49,14 +49,14 @@ impl Core {
         ended.map(|job| job.as_ended(agent, outcome)).collect()
     }
 
-    /// Notifies followers how a task is now.
+    /// Notifies followers of the current state of a task.
     pub(super) fn publish(&mut self, id: TaskId) {
         if let Some(row) = self.jobs.row(id) {
             self.effects.push(Effect::Publish(id.job, Box::new(row.task.clone())));
         }
     }
 
-    /// The open tasks of an agent.
+    /// Returns the open tasks of an agent.
     pub(in crate::master::core) fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {
         let of_agent = |(job, live): (&JobId, &LiveJob)| {
             let id = TaskId { job: *job, index: live.index_of(name)? };
@@ -65,7 +65,7 @@ impl Core {
         self.jobs.iter().filter_map(of_agent).collect()
     }
 
-    /// How many open tasks an agent may have.
+    /// Returns the number of open tasks that may have reached an agent.
     pub(in crate::master::core) fn tasks_on(&self, name: &AgentName) -> u32 {
         let is_there = |id: &&TaskId| self.jobs.row(**id).is_some_and(super::task::TaskRow::is_dispatched);
         u32::try_from(self.open_tasks_of(name).iter().filter(is_there).count()).unwrap_or(u32::MAX)

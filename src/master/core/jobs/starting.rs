@@ -37,7 +37,8 @@ impl Core {
             if !asked.is_for(&known.job) {
                 return self.refuse(reply, asked.foreign_id());
             }
-            // The same wish again, after a lost answer: the job that there is, once it is on the disk.
+            // The same request again, after a lost answer: the answer is the existing job, when it is on the
+            // disk.
             if let Phase::Starting { also_asked } = &mut known.phase {
                 return also_asked.push(reply);
             }
@@ -88,14 +89,14 @@ impl Core {
         self.persist(writes, Continuation::StartJob(id, reply));
     }
 
-    /// The agents that a wish means, or the answer that it gets instead.
+    /// Returns the agents that a request selects and those that are left out, or the answer to send instead.
     fn resolve(&self, asked: &JobAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), JobStart> {
         let matching = self.chosen(&asked.choice);
         if asked.shown.is_empty() {
             let matching: Vec<AgentName> = matching.map_err(JobStart::Denied)?.into_iter().collect();
             return self.without_draining(matching, Vec::new(), asked);
         }
-        // What a person was shown is what runs, even if nothing would match any more.
+        // The job runs on the agents that a person was shown, even if none of them matches any more.
         let matching = matching.unwrap_or_default();
         let is_same = |name: &AgentName, key: &Fingerprint| {
             self.agents.get(name).is_some_and(|row| row.stored.fingerprint == *key)
@@ -128,8 +129,8 @@ impl Core {
         self.without_draining(names, left_out.collect(), asked)
     }
 
-    /// Agents that take no new tasks are left out of an expression. One that was named plainly stays: its task is
-    /// refused, with the reason.
+    /// Leaves out draining agents that an expression selected. An agent that was given by its plain name
+    /// stays: its task is refused, with the reason.
     fn without_draining(
         &self,
         names: Vec<AgentName>,
@@ -154,7 +155,7 @@ impl Core {
         Ok((names, left_out))
     }
 
-    /// Why an agent takes no new tasks.
+    /// Returns the drain because of which an agent accepts no new tasks.
     pub(super) fn drain_of(&self, name: &AgentName) -> Option<&Drain> {
         self.agents.get(name).and_then(|row| row.stored.drain.as_ref())
     }
@@ -178,7 +179,7 @@ impl Core {
                     self.open_row(&mut row, asked.options.start_within_ms, now);
                 }
                 if index as usize >= first_wave {
-                    // Recorded when it is its turn.
+                    // The incarnation is recorded when the turn of the task comes.
                     row.life = StartLife::Unknown;
                 }
                 row
@@ -205,7 +206,7 @@ impl Core {
         LiveJob::new(job, asked.options, rows)
     }
 
-    /// Until when an agent is waited for.
+    /// Returns the time until which a task waits for its agent, on the core's clock.
     pub(super) fn deadline(&self, agent: &AgentName, within_ms: Option<u64>, now: Now) -> Duration {
         let row = self.agents.get(agent);
         let (session, since) = row.map_or((None, None), |row| (row.session.as_ref(), row.offline_since));
@@ -213,7 +214,7 @@ impl Core {
             (Some(within), ..) => now.monotonic + Duration::from_millis(within),
             (None, Some(session), _) => session.heard + START_WITHIN,
             (None, None, Some(since)) => since + START_WITHIN,
-            // This master has not seen it yet: a minute after its own start.
+            // The agent has not connected to this master yet: the time counts from the master's start.
             (None, None, None) => START_WITHIN,
         }
     }
@@ -223,7 +224,7 @@ impl Core {
         TaskRow::new(Task { batch, ..Task::queued(index, agent) }, fingerprint, self.first_attempt())
     }
 
-    /// Opens a task of a job that is not stored yet: what is decided here is in the job's first transaction.
+    /// Makes a task of a new job eligible, or ends it. The job's first transaction contains the result.
     fn open_row(&self, row: &mut TaskRow, within_ms: Option<u64>, now: Now) {
         row.progress = Progress::Eligible { queued_at: None };
         let agent = &row.task.agent;
@@ -259,7 +260,8 @@ impl Core {
         )
     }
 
-    /// The beginning of a job is on the disk: everybody who asked for it is answered, and its tasks get their turns.
+    /// Handles a job whose beginning is on the disk: answers all callers that requested it, and queues its
+    /// tasks.
     pub(in crate::master::core) fn begin_job(&mut self, id: JobId, reply: ReplyTo<JobStart>, now: Now) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let also_asked = match std::mem::replace(&mut job.phase, Phase::Begun) {
@@ -267,7 +269,8 @@ impl Core {
             Phase::Resumed | Phase::Begun => Vec::new(),
         };
         self.last_begun = self.last_begun.max(job.job.number);
-        // A task that has ended meanwhile, because its agent was deleted, waits for its own write.
+        // The tasks that ended at the beginning were written with it. A task that ended since, because its
+        // agent was deleted, waits for its own write.
         for index in job.indices_of(|row| matches!(row.progress, Progress::Ended { .. })) {
             job.change(index, |row| row.progress = Progress::Ended { stored: true });
         }

@@ -1,4 +1,4 @@
-//! A task of a live job: how far it is, and what is counted of it. Makes no decisions.
+//! A task of a live job: its progress, and its part of the job's tally. Makes no decisions.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// The longest pause between two Attach calls that come to nothing.
+/// Maximum delay between two failed Attach calls.
 const MAX_ATTACH_DELAY: Duration = Duration::from_secs(5);
 
-/// How far a task is. The state of [`Task`] is what people see of it.
+/// The progress of a task. Operators see the state of [`Task`] instead.
 ///
 /// ```text
 /// Scheduled ─→ Eligible ⇄ Admitted ─→ Dispatched ─→ Settling ─→ Ended
@@ -36,37 +36,38 @@ pub(super) enum Progress {
     Scheduled,
     /// Its batch is open: it waits for its agent, or for its turn.
     Eligible {
-        /// Since when it is in the job's queue, with its agent connected; `None` where it is not in the queue.
+        /// When it entered the job's queue, with its agent connected; `None` if it is not in the queue.
         queued_at: Option<Duration>,
     },
-    /// It is its turn. It counts for the fan-out, and its agent has not been sent it.
+    /// Its turn has come. It counts for the fan-out, and was not sent to its agent.
     Admitted,
     /// It may have reached its agent with the permission to start.
     Dispatched {
         /// The connection over which it is attached.
         attached: Option<SessionId>,
     },
-    /// It is not to be started any more, and ends so when no permission of an earlier master can arrive any more.
+    /// It must not start any more. It ends when no permission of an earlier master can arrive any more.
     Withheld {
-        /// How it ends.
+        /// The ending that it gets.
         ending: Ending,
         /// Whether its batch is open.
         in_open_batch: bool,
     },
-    /// The master decided on its outcome, which is being written. Nobody is notified before it is on the disk: a master that
-    /// dies in between may decide on another one.
+    /// The master decided its outcome, which is being written. Followers are notified when it is on the disk:
+    /// if the master crashes before that, the next one may decide differently.
     Settling(Outcome),
-    /// It has ended, and everybody was notified.
+    /// It has ended, and followers were notified.
     Ended {
         /// Whether its outcome is on the disk.
         stored: bool,
     },
 }
 
-/// The life of an agent that may start a task, and whether the disk has it. The life is on the disk before the task is sent.
+/// The incarnation of the agent that may start a task, and whether it is on the disk. The incarnation is on
+/// the disk before the task is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum StartLife {
-    /// None yet.
+    /// No incarnation is chosen yet.
     Unknown,
     /// It is being written.
     Writing(Incarnation, WriteId),
@@ -82,7 +83,8 @@ impl StartLife {
         }
     }
 
-    /// The recorded life of a task that comes from the store, or whose agent is connected when it is created.
+    /// Returns the recorded incarnation for a task from the store, or for a new task whose agent is
+    /// connected.
     pub(super) fn recorded(incarnation: Option<Incarnation>) -> Self {
         incarnation.map_or(Self::Unknown, Self::Recorded)
     }
@@ -93,11 +95,11 @@ impl StartLife {
 pub(super) struct Cancellation {
     /// The operator.
     pub(super) by: Word,
-    /// The agent has answered the order: it knows the task, and stops it.
+    /// Whether the agent has answered the order: it knows the task, and stops it.
     pub(super) is_acknowledged: bool,
 }
 
-/// What is counted of tasks. A job's tally is the sum over its tasks.
+/// Counts of tasks. A job's tally is the sum over its tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, AddAssign, SubAssign)]
 pub(super) struct Tally {
     /// Tasks without an outcome.
@@ -110,7 +112,7 @@ pub(super) struct Tally {
     pub(super) unstarted: usize,
     /// Tasks that failed.
     pub(super) failed: usize,
-    /// Tasks whose outcome is being written before anybody is notified.
+    /// Tasks whose outcome is being written before followers are notified.
     pub(super) settling: usize,
     /// Tasks whose outcome is not on the disk.
     pub(super) unstored: usize,
@@ -139,23 +141,23 @@ pub(super) struct TaskRow {
     /// The key of the agent that it is for.
     pub(super) fingerprint: Fingerprint,
     pub(super) life: StartLife,
-    /// Until when it may be started, on the core's clock and in milliseconds since the Unix epoch.
+    /// The start deadline, on the core's clock and in milliseconds since the Unix epoch.
     pub(super) start_by: Duration,
     pub(super) start_by_ms: u64,
     pub(super) cancellation: Option<Cancellation>,
     /// The number of its last Attach.
     pub(super) attempt: u64,
-    /// Attach calls in a row that came to nothing.
+    /// Number of consecutive Attach calls that failed.
     pub(super) failures: u32,
-    /// What it is held back for since it began.
+    /// The reasons why it is held back since it began.
     pub(super) held: Held,
-    /// Until when a permission of an earlier master may arrive: a store that was restored from a backup does not know the
-    /// last permissions.
+    /// Until when a permission of an earlier master may arrive, on the core's clock: a store that was
+    /// restored from a backup does not contain the last permissions.
     pub(super) unsure_until: Duration,
 }
 
 impl TaskRow {
-    /// A task whose batch is not open. `attempt` is below all of its Attach calls.
+    /// Creates a task whose batch is not open. `attempt` is below the numbers of all its Attach calls.
     pub(super) fn new(task: Task, fingerprint: Fingerprint, attempt: u64) -> Self {
         Self {
             task,
@@ -172,7 +174,7 @@ impl TaskRow {
         }
     }
 
-    /// Whether it has no outcome, as far as the master has decided.
+    /// Reports whether it has no outcome, not even one that the master has decided and not written yet.
     pub(super) fn is_open(&self) -> bool {
         self.outcome().is_none()
     }
@@ -182,17 +184,17 @@ impl TaskRow {
         !matches!(self.progress, Progress::Scheduled | Progress::Withheld { in_open_batch: false, .. })
     }
 
-    /// Whether it counts for the fan-out.
+    /// Reports whether it counts for the fan-out.
     pub(super) fn is_admitted(&self) -> bool {
         matches!(self.progress, Progress::Admitted | Progress::Dispatched { .. })
     }
 
-    /// Whether it may have reached its agent with the permission to start, and has no outcome.
+    /// Reports whether it may have reached its agent with the permission to start, and has no outcome.
     pub(super) fn is_dispatched(&self) -> bool {
         matches!(self.progress, Progress::Dispatched { .. })
     }
 
-    /// Whether it is open, and this master has not sent it.
+    /// Reports whether it is open, and this master has not sent it.
     pub(super) fn is_unsent(&self) -> bool {
         self.is_open() && !self.is_dispatched()
     }
@@ -212,20 +214,20 @@ impl TaskRow {
         }
     }
 
-    /// Whether a permission to start may be on its way, of this master or of an earlier one.
+    /// Reports whether a permission to start, of this master or of an earlier one, may be on its way.
     pub(super) fn may_be_starting(&self, now: Now) -> bool {
         let is_sent = self.is_dispatched() || now.monotonic < self.unsure_until;
         self.is_open() && is_sent && self.may_start()
     }
 
-    /// Whether its agent may start it, as far as this master knows: it has neither reported the start nor acknowledged a
-    /// cancellation.
+    /// Reports whether its agent may still start it: as far as this master knows, the agent has neither
+    /// reported the start nor acknowledged a cancellation.
     pub(super) fn may_start(&self) -> bool {
         let is_acknowledged = self.cancellation.as_ref().is_some_and(|cancelled| cancelled.is_acknowledged);
         self.task.state != TaskState::Running && !is_acknowledged
     }
 
-    /// Its outcome, also one that nobody was notified of yet.
+    /// Returns its outcome, even if followers were not notified of it yet.
     pub(super) fn outcome(&self) -> Option<&Outcome> {
         match &self.progress {
             Progress::Settling(outcome) => Some(outcome),
@@ -239,7 +241,7 @@ impl TaskRow {
         self.outcome().is_some_and(has_failed)
     }
 
-    /// The operator who cancelled it.
+    /// Returns the operator who cancelled it.
     pub(super) fn cancelled_by(&self) -> Option<Word> {
         self.cancellation.as_ref().map(|cancelled| cancelled.by.clone())
     }
@@ -258,7 +260,7 @@ impl TaskRow {
         }
     }
 
-    /// Shows another state, where that is legal; false where it is not.
+    /// Changes the state that operators see, if the transition is legal. Returns whether it is.
     pub(super) fn show(&mut self, next: TaskState) -> bool {
         let is_legal = self.task.state.may_become(&next);
         if is_legal {
@@ -275,7 +277,7 @@ impl TaskRow {
         self.progress = Progress::Ended { stored };
     }
 
-    /// How long its next Attach waits, after attempts that came to nothing.
+    /// Returns the delay before its next Attach, which grows with the number of failed ones.
     pub(super) fn attach_delay(&self) -> Duration {
         match self.failures {
             0 => Duration::ZERO,
@@ -283,14 +285,14 @@ impl TaskRow {
         }
     }
 
-    /// Sets until when it may be started.
+    /// Sets the start deadline.
     pub(super) fn set_deadline(&mut self, start_by: Duration, now: Now) {
         let left = start_by.saturating_sub(now.monotonic);
         self.start_by = start_by;
         self.start_by_ms = now.unix_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
     }
 
-    /// Forgets everything that it waited for.
+    /// Clears all reasons to wait.
     pub(super) fn wait_for_nothing(&mut self) {
         self.held = Held::default();
         self.task.waiting.clear();

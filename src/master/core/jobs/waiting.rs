@@ -1,10 +1,10 @@
-//! What open tasks wait for, as it is shown. Makes no decisions.
+//! The reasons why open tasks wait, as clients see them. Makes no decisions.
 
 use super::{super::Core, held::HeldBy, task::Progress};
 use crate::domain::{bounded::Reason, ids::TaskId, text::plural};
 
 impl Core {
-    /// Shows what a task that has begun waits for; nothing where it continues.
+    /// Shows why a task that has begun waits. An empty reason means that it continues.
     pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, by: HeldBy, waiting: Reason) {
         let is_news = self.jobs.change_open(id, |row| {
             match by {
@@ -21,7 +21,8 @@ impl Core {
         }
     }
 
-    /// Returns how many running tasks the master holds back, and why, in words; nothing when it holds none back.
+    /// Returns how many running tasks the master holds back, and a text with the reason; `None` if it holds
+    /// none back.
     pub(in crate::master::core) fn held_back(&self) -> Option<(u32, String)> {
         let under_way = self.jobs.values().filter(|job| job.tally().admitted > 0);
         let mut held = under_way
@@ -37,7 +38,8 @@ impl Core {
         ))
     }
 
-    /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.
+    /// Shows that the outcome of a task waits for the master's disk. Followers are notified of it when it is
+    /// on the disk.
     pub(in crate::master::core) fn outcome_delayed(&mut self, id: TaskId) {
         let is_settling = self.jobs.change(id, |row| {
             let is_settling = matches!(row.progress, Progress::Settling(_));

@@ -93,7 +93,7 @@ pub struct PendingAnswer {
 }
 
 impl PendingAnswer {
-    /// An answer for a caller.
+    /// Creates an answer for a caller.
     pub fn new<A: Refusable>(reply: ReplyTo<A>, answer: A) -> Self {
         Self {
             ticket: reply.ticket,
@@ -102,13 +102,13 @@ impl PendingAnswer {
         }
     }
 
-    /// The caller's number, and its answer.
+    /// Returns the caller's number, and its answer.
     #[must_use]
     pub fn give(self) -> (Ticket, Box<Reply>) {
         (self.ticket, self.answer)
     }
 
-    /// The refusal that the caller gets in place of the answer.
+    /// Replaces the answer by a refusal.
     #[must_use]
     pub fn refuse(self, reason: String) -> Self {
         Self { answer: Box::new((self.refused)(reason)), ..self }
@@ -203,9 +203,9 @@ pub struct LabelledAgents {
 /// Proposals were accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedProposals {
-    /// What was accepted of each agent, which can be nothing.
+    /// The accepted part of each agent's proposal, which can be empty.
     pub accepted: Vec<(AgentName, Proposal)>,
-    /// Agents of which nothing was accepted, because they propose something else than was shown.
+    /// Agents whose proposals were not accepted, because they differ from what the operator was shown.
     pub changed: Vec<AgentName>,
 }
 
@@ -223,7 +223,7 @@ pub struct NewToken {
 /// An operator was added, or has another login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvitedOperator {
-    /// When the login expires, in milliseconds since the Unix epoch; `None` where there is none.
+    /// When the login expires, in milliseconds since the Unix epoch; `None` if there is no login.
     pub login_expires_ms: Option<u64>,
 }
 
@@ -250,7 +250,7 @@ pub struct Principal {
 pub struct SessionAccepted {
     /// The store's revision.
     pub revision: Revision,
-    /// What the agent reports and what is not in effect, or not yet.
+    /// The labels and the direct address that the agent reports and that are not in effect.
     pub proposed: Proposal,
 }
 
@@ -279,7 +279,7 @@ pub enum JobStart {
     Live(Box<Job>),
     /// The job of an earlier request with the same id has ended. The store has it.
     Ended,
-    /// What a person was shown is no longer true.
+    /// The agents have changed since a person was shown them.
     TargetChanged {
         /// Agents that were deleted, or have another key.
         gone: Vec<LeftOut>,

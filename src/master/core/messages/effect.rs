@@ -24,7 +24,8 @@ pub enum WriteDurability {
     FailOnError,
     /// The change has already happened: the write is retried until it succeeds.
     RetryUntilWritten,
-    /// As `RetryUntilWritten`, but nobody waits for it, so it may wait to be written together with other changes.
+    /// As `RetryUntilWritten`, but no caller waits for it, so it may be delayed and written together with
+    /// other changes.
     RetryBatched,
     /// The write is dropped: losing it does no harm.
     BestEffort,
@@ -41,8 +42,8 @@ impl WriteDurability {
 /// An effect of the core, for the actor to perform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Write this in one transaction, after all that was to be written before; answer with `Persisted`, `PersistFailed` or
-    /// `PersistConflict`, and with `PersistDelayed` once where what is kept cannot be written at once.
+    /// Write this in one transaction, after all earlier writes; answer with `Persisted`, `PersistFailed` or
+    /// `PersistConflict`, and once before with `PersistDelayed` if a retried write cannot be made at once.
     Persist(WriteId, Vec<Write>, WriteDurability),
     /// Answer a caller.
     Reply(Ticket, Box<Reply>),
@@ -95,7 +96,7 @@ pub enum Effect {
     },
     /// Notify followers that a job has ended. Nothing more is appended to its log.
     JobEnded(JobId, u64),
-    /// Have open connections ask again for their rights, because rights of operators have changed.
+    /// Make open connections check their rights again, because rights of operators have changed.
     OperatorsChanged,
     /// Free the memory of a job: all of its outcomes are on the disk.
     JobStored(JobId),

@@ -176,7 +176,7 @@ pub enum Input {
     ListTokens(ReplyTo<Vec<StoredToken>>),
     /// An operator revokes a token.
     RevokeToken {
-        /// Its id, as in [`StoredToken::id`](crate::master::core::stored::StoredToken::id) says it.
+        /// The id of the token; see [`StoredToken::id`](crate::master::core::stored::StoredToken::id).
         id: String,
         /// The operator, as the audit log has it.
         by: String,
@@ -281,7 +281,7 @@ pub enum Input {
         /// The caller.
         reply: ReplyTo<Result<(), Denied>>,
     },
-    /// Why the volume has no space for the output of new jobs; `None` if it has.
+    /// The reason why the volume has no space for the output of new jobs; `None` if it has space.
     Room(Option<String>),
     /// Retention compared the ages of jobs with this time.
     JudgedAt(u64, ReplyTo<Result<(), Denied>>),
@@ -347,7 +347,8 @@ pub enum Input {
         /// The incarnation of the agent that answers. It never starts a task that it does not know.
         incarnation: Incarnation,
     },
-    /// Why the master or the agent holds a task back, or a note on its output; empty if there is nothing to show.
+    /// The reason why the master or the agent holds a task back, or a note on its output; empty if there is
+    /// none.
     TaskWaits(TaskId, HeldBy, Reason),
     /// A write is on the disk, and the store has this revision.
     Persisted(WriteId, u64),

@@ -1,4 +1,4 @@
-//! What peers and operators ask the core for.
+//! The requests of peers and operators to the core.
 
 use std::net::IpAddr;
 
@@ -63,7 +63,7 @@ pub struct EnrollAsked {
     pub version: Word,
     /// Its proof of the one-time code that an operator has to type.
     pub proof: Option<Seal>,
-    /// What it proposes.
+    /// The labels and the direct address that it proposes.
     pub proposal: Proposal,
 }
 

@@ -1,4 +1,4 @@
-//! Values of every kind, as proptest makes them.
+//! Generates values of every kind for proptest.
 
 use std::time::Duration;
 
