@@ -138,7 +138,9 @@ impl Chaos {
     fn agent(rig: &TestCluster, network: &Network, token: Option<&str>) -> Child {
         let command = rig.agent_command("a", &[]);
         let address = format!("127.0.0.1:{}", network.port);
-        let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        // Without what restores ignored signals: `rig.program` does that.
+        let words = command.get_args().skip_while(|word| *word != "agent");
+        let words: Vec<_> = words.map(std::ffi::OsStr::to_owned).collect();
         let mut again = rig.program();
         for word in words {
             again.arg(if word == *rig.address() { address.clone().into() } else { word });

@@ -150,8 +150,13 @@ fn commands_ignore_no_signal_whatever_their_agent_was_started_by() {
     let mut rig = TestCluster::new();
     let agent = rig.agent_command("a", &[]);
     let mut script = std::process::Command::new("sh");
-    script.args(["-c", "trap '' INT QUIT HUP USR1; exec \"$@\"", "sh"]).arg(agent.get_program());
-    script.args(agent.get_args()).env("SLOTH_RUNNER_TOKEN", rig.token()).stderr(rig.log("agent-a.log"));
+    script
+        .args(["-c", "trap '' INT QUIT HUP USR1; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_sloth-runner"));
+    script
+        .args(agent.get_args().skip_while(|word| *word != "agent"))
+        .env("SLOTH_RUNNER_TOKEN", rig.token())
+        .stderr(rig.log("agent-a.log"));
     let child = script.spawn().unwrap();
     rig.adopt("a", child);
     rig.wait_state("a", "active");

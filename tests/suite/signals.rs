@@ -17,7 +17,8 @@ fn ignoring(rig: &TestCluster, signals: &str, words: &[&str]) -> std::process::C
     let mut shell = std::process::Command::new("bash");
     shell
         .args(["-c", &format!("trap '' {signals}; exec \"$0\" \"$@\"")])
-        .arg(program.get_program())
+        // Not `program` itself, which may restore ignored signals.
+        .arg(env!("CARGO_BIN_EXE_sloth-runner"))
         .args(words);
     for (name, value) in program.get_envs() {
         shell.env(name, value.unwrap());
