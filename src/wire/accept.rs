@@ -29,7 +29,7 @@ const HANDSHAKES: usize = 64;
 const HANDSHAKES_OF_ONE: usize = 32;
 /// How long a connection can take to send its `ClientHello`.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The interval at which the rest of a partial `ClientHello` is looked for.
+/// The delay before a partial `ClientHello` is checked again.
 const PIECES: Duration = Duration::from_millis(20);
 /// Maximum number of connections of one source that have not sent a `ClientHello`.
 const SILENT_OF_ONE: usize = 64;
@@ -38,10 +38,10 @@ const SILENT_OF_ALL: usize = 2_048;
 /// Maximum number of connections of one source that wait for a handshake or are in one. A whole fleet can be
 /// behind one address.
 const WAITING_OF_ONE: usize = 4_096;
-/// The same for an agent's port, to which only its master connects.
+/// The same maximum for an agent's port. Only the agent's master connects to it.
 const WAITING_AT_AGENT: usize = 32;
 
-/// A connection whose handshake is done.
+/// A connection with a completed TLS handshake.
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
@@ -54,11 +54,11 @@ pub struct Accepted {
     pub address: SocketAddr,
 }
 
-/// Limits the connections to one port until their handshake is done.
+/// Limits the connections to one port until their handshakes are complete.
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     handshakes: Semaphore,
-    /// The low-priority threads for handshakes; `None` if there are none.
+    /// The low-priority threads for handshakes; `None` if they could not be created.
     threads: Option<&'static Handle>,
     silent: Crowd<IpAddr>,
     /// Maximum number of connections of one source that wait for a handshake or are in one.
@@ -66,7 +66,7 @@ pub struct ConnectionLimiter {
     sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
-/// Connections of one source that have sent a `ClientHello` and whose handshake is not done.
+/// The connections of one source that have sent a `ClientHello` but have not completed the handshake.
 #[derive(Debug)]
 struct Source {
     waiting: usize,
@@ -79,11 +79,12 @@ impl Default for Source {
     }
 }
 
-/// A connection that waits for a handshake or is in one, until this is dropped.
+/// A permit for a connection that waits for a handshake or is in one. The connection is counted until the
+/// permit is dropped.
 struct Permit<'a> {
     door: &'a ConnectionLimiter,
     source: IpAddr,
-    /// The handshakes of its source.
+    /// Limits the simultaneous handshakes of the source.
     turns: Arc<Semaphore>,
 }
 
@@ -132,7 +133,7 @@ impl ConnectionLimiter {
         Some(Permit { door: self, source, turns })
     }
 
-    /// Performs the handshake, which costs more than anything else that an unauthenticated peer can ask for.
+    /// Performs the handshake, the most expensive operation that an unauthenticated peer can request.
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -145,8 +146,8 @@ impl ConnectionLimiter {
         }
     }
 
-    /// Performs the handshake of a connection. Drops the connection and returns `None` if it sends nothing or
-    /// no TLS, or shows a certificate of another CA.
+    /// Performs the handshake of a connection. Drops the connection and returns `None` if the peer does not
+    /// send a valid TLS handshake in time, presents a certificate of an unknown CA, or exceeds a limit.
     pub async fn admit(
         self: &Arc<Self>,
         stream: TcpStream,
@@ -173,7 +174,7 @@ impl ConnectionLimiter {
                 Err(_) => None,
             }
         };
-        // The dialling side does not wait longer either.
+        // The side that opened the connection has the same timeout.
         let stream = timeout(DEADLINE, shaking).await.ok()??;
         drop(place);
         let session = stream.get_ref().1;
@@ -196,8 +197,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Waits for a complete `ClientHello`: a TLS record of a handshake. Returns `None` if the peer sends anything
-/// else.
+/// Waits for a complete `ClientHello`: a TLS record of a handshake. Returns `None` if the peer sends other
+/// data or closes the connection.
 async fn hello(stream: &TcpStream) -> Option<()> {
     /// The size of a record's header: content type, version, and length (RFC 8446, section 5.1).
     const HEAD: usize = 5;
@@ -218,7 +219,7 @@ async fn hello(stream: &TcpStream) -> Option<()> {
                 return Some(());
             }
         }
-        // `peek` would return immediately again with the bytes that are there already.
+        // Without this delay, `peek` would immediately return the same bytes again.
         tokio::time::sleep(PIECES).await;
     }
 }

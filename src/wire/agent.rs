@@ -41,7 +41,7 @@ impl AgentClient {
         AgentServiceClient::with_origin(self.channel, Channel::origin())
     }
 
-    /// Opens the session. Its messages to the agent come from `outgoing`.
+    /// Opens the session. Sends the messages of `outgoing` to the agent.
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
@@ -50,7 +50,7 @@ impl AgentClient {
         Ok(self.generated().session(requests).await?.into_inner().into())
     }
 
-    /// Opens an Attach. Its messages to the agent come from `outgoing`.
+    /// Opens an Attach. Sends the messages of `outgoing` to the agent.
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
@@ -72,7 +72,7 @@ impl AgentClient {
     }
 }
 
-/// The sender of an agent's messages in one stream.
+/// The sender of the messages of an agent in one stream.
 pub type Outgoing<T> = mpsc::Sender<Result<T, Status>>;
 
 /// The handlers of an agent for its master's calls.

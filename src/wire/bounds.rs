@@ -1,5 +1,5 @@
-//! Checks the limits of messages' contents. No honest peer exceeds them. A message that does is refused when
-//! it is converted.
+//! Limits on the contents of messages. An honest peer does not exceed them. The conversion of a message that
+//! exceeds a limit fails.
 
 use crate::domain::job::MOST_TASKS;
 
@@ -8,8 +8,8 @@ use crate::domain::job::MOST_TASKS;
 #[error("{0}")]
 pub struct OutOfBounds(String);
 
-/// Maximum time to wait for anything, in milliseconds: a hundred years. Its sum with a current time can still
-/// be stored.
+/// Maximum duration in a message, in milliseconds: a hundred years. The store can hold the sum of this
+/// duration and the current time.
 const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
 /// The highest number that the store can hold.
 pub const MAX_STORED: u64 = i64::MAX.unsigned_abs();

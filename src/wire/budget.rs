@@ -1,8 +1,8 @@
-//! Budgets: how much of a daemon one principal can use at once, and how fast, so that it slows down only
-//! itself.
+//! Budgets: limits on the simultaneous use and on the rate of use of a daemon by one principal, so that a
+//! principal slows down only itself.
 //!
 //! A principal is an operator, an agent or the source of unauthenticated connections. The administrators of a
-//! machine's own socket have no limits, so that root can always connect. Does not depend on what calls do.
+//! machine's own socket have no limits, so that root can always connect. Does not depend on individual calls.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{domain::name::AgentName, sys::rate::Rate};
 
-/// A user of a daemon.
+/// A party with its own budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// An operator, by name, or a user of the machine's own socket.
@@ -46,7 +46,7 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The limits of one principal. No honest one reaches them.
+/// The limits of one principal. An honest principal does not reach them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Maximum number of simultaneous connections.
@@ -55,7 +55,7 @@ pub struct Limits {
     pub calls: u32,
     /// Maximum number of calls per second.
     pub calls_a_second: u32,
-    /// Maximum number of simultaneous calls that change something and were not answered yet.
+    /// Maximum number of simultaneous calls that change something and have no answer yet.
     pub writes: u32,
     /// Maximum share of one processor for evaluating selections, in per cent.
     pub selecting_percent: u32,
@@ -96,7 +96,7 @@ impl Limits {
         buffered_bytes: 1024 * 1024,
         frames_a_second: 500,
     };
-    /// The limits of the administrators of the machine's own socket: none.
+    /// No limits, for the administrators of the machine's own socket and for an agent's master.
     const NONE: Self = Self {
         connections: u32::MAX,
         calls: u32::MAX,
@@ -117,9 +117,9 @@ pub enum Limit {
     Calls,
     /// The limit of calls per second: [`Limits::calls_a_second`].
     CallRate,
-    /// The limit of unwritten changes: [`Limits::writes`].
+    /// The limit of changes that are not answered yet: [`Limits::writes`].
     Writes,
-    /// The limit of work on targets: [`Limits::selecting_percent`].
+    /// The limit of processor time for evaluating selections: [`Limits::selecting_percent`].
     Selecting,
     /// The limit of frames without data per second: [`Limits::frames_a_second`].
     Frames,
@@ -151,7 +151,7 @@ pub struct Exceeded {
     pub who: String,
     /// The limit that was exceeded.
     pub limit: Limit,
-    /// The value of the limit.
+    /// The value of the limit, in the unit of its field in [`Limits`].
     pub most: u32,
 }
 
@@ -174,7 +174,7 @@ impl Exceeded {
 /// Maximum number of simultaneous operations that use a thread or much memory for a short time: reading the
 /// store, evaluating a selection.
 const TURNS: u32 = 4;
-/// The number of seconds' worth of a rate that can be used at once.
+/// The maximum burst of a rate, in seconds: the use that the rate allows in this time is possible at once.
 const BURST_SECONDS: u32 = 5;
 /// Maximum rate of log lines that one principal can cause, per second.
 const LOG_LINES_A_SECOND: u32 = 2;
@@ -199,20 +199,20 @@ pub struct Budget {
 #[derive(Debug)]
 struct Rates {
     calls: Rate,
-    /// In milliseconds.
+    /// In milliseconds of evaluation time.
     selecting: Rate,
     log: Rate,
     frames: Rate,
 }
 
-/// A part of a budget, released when this is dropped. The default holds nothing.
+/// A part of a budget. It is released when the permit is dropped. The default permit holds nothing.
 #[derive(Debug, Default)]
 pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Permit {
-    /// Splits off a permit of this size; `None` if this one is smaller.
+    /// Splits off a permit of the given size. Returns `None` if this permit is smaller.
     pub fn split(&mut self, size: usize) -> Option<Self> {
         let permit = self.permit.as_mut()?.split(size)?;
         Some(Self { permit: Some(permit) })
@@ -275,7 +275,7 @@ impl Budget {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts that a limit was exceeded, and returns the error.
+    /// Counts the exceeded limit, and returns the error for it.
     #[must_use]
     pub fn exceeded(&self, limit: Limit) -> Exceeded {
         self.exceeded.0[limit as usize].fetch_add(1, Ordering::Relaxed);
@@ -322,7 +322,7 @@ impl Budget {
         Ok(place)
     }
 
-    /// Takes a permit for a change, until it is answered.
+    /// Takes a permit for a change, until its call is answered.
     ///
     /// # Errors
     /// When the limit is reached.
@@ -330,8 +330,8 @@ impl Budget {
         self.take(&self.writes, Limit::Writes)
     }
 
-    /// Checks whether a selection can be evaluated now. The caller charges its time with
-    /// [`Self::charge_selecting`].
+    /// Checks whether a selection can be evaluated now. The caller then charges the time of the evaluation
+    /// with [`Self::charge_selecting`].
     ///
     /// # Errors
     /// When earlier evaluations have used too much time.
@@ -374,8 +374,8 @@ impl Budget {
         Permit { permit: permit.ok() }
     }
 
-    /// Takes a permit for an operation that uses a thread or much memory for a short time. Waits until there
-    /// is one.
+    /// Takes a permit for an operation that uses a thread or much memory for a short time. Waits until a
+    /// permit is free.
     pub async fn turn(&self) -> Permit {
         if self.is_unlimited() {
             return Permit { permit: None };
@@ -383,14 +383,14 @@ impl Budget {
         Permit { permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
-    /// Charges a call that was as much work as this number of calls.
+    /// Charges the rate of calls with `count` more calls, for a call that does as much work as several.
     pub fn charge_calls(&self, count: usize) {
         if !self.is_unlimited() && count > 0 {
             self.rates().calls.take_of(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }
     }
 
-    /// Reports whether the principal can cause another log line, and counts that line.
+    /// Reports whether the principal can cause one more log line. If so, counts the line.
     pub fn may_log(&self) -> bool {
         let mut rates = self.rates();
         let may = self.is_unlimited() || rates.log.is_ready();
@@ -401,7 +401,7 @@ impl Budget {
     }
 }
 
-/// The budgets of all users of a daemon.
+/// The budgets of all principals of a daemon.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     operators: Limits,
@@ -409,7 +409,7 @@ pub struct Budgets {
     exceeded: Arc<Counts>,
 }
 
-/// Number of budgets at which those of principals without connections are removed.
+/// The number of budgets from which unused budgets of principals without connections are removed.
 const KNOWN: usize = 1_024;
 
 impl Budgets {
@@ -447,8 +447,8 @@ impl Budgets {
 }
 
 impl Budget {
-    /// Reports whether all rates are unused. Such a budget can be replaced by a new one without giving the
-    /// principal more.
+    /// Reports whether all rates are unused. To replace such a budget with a new budget gives the principal
+    /// no advantage.
     fn is_fresh(&self) -> bool {
         let rates = self.rates();
         rates.calls.is_full() && rates.selecting.is_full() && rates.log.is_full() && rates.frames.is_full()

@@ -1,7 +1,7 @@
 //! An HTTP/2 client on an existing connection.
 //!
-//! Unlike with tonic's own channel, the caller owns the connection's future, and with it the connection's
-//! error and its end.
+//! Unlike with tonic's own channel, the caller owns the future of the connection, and learns from it when and
+//! with which error the connection ends.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use tonic::body::Body;
 
 /// HTTP/2 window of one stream, in bytes: enough for 100 MB/s over 20 ms.
 pub const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-/// HTTP/2 window of a connection, in bytes: so large that it never limits; grants limit the output instead.
+/// HTTP/2 window of a connection, in bytes: large enough never to be the limit. Grants limit the output.
 pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// Maximum size of a frame that is sent to a client, in bytes. Each frame is a write to a socket and a
@@ -26,20 +26,20 @@ pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// frames gain little, and on a slow line a key press waits for one frame of each task that prints much.
 const FRAME: u32 = 64 * 1024;
 
-/// When a silent connection is pinged, and how long the answer can take. A firewall drops an idle connection
-/// without notice, and so does a machine that loses power.
+/// The timing of HTTP/2 pings on a silent connection. They detect connections that are lost without notice: a
+/// firewall drops an idle connection, or a machine loses power.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
-    /// How long the connection is silent before the peer is pinged.
+    /// How long the connection must be silent before the peer is pinged.
     pub after: Duration,
-    /// How long the peer's answer can take before the connection is closed.
+    /// The timeout of the peer's answer. The connection is closed when it expires.
     pub within: Duration,
 }
 
 impl KeepAlive {
-    /// For a connection whose loss would not be noticed otherwise: it is closed after 13 s of silence.
+    /// For a connection where only a ping detects the loss: it is closed after 13 s of silence.
     pub const QUICK: Self = Self { after: Duration::from_secs(5), within: Duration::from_secs(8) };
-    /// For a connection whose ends send messages regularly, or whose other end can be a slow client: it is
+    /// For a connection with regular messages in both directions, or with a possibly slow client: it is
     /// closed after 25 s of silence.
     pub const PATIENT: Self = Self { after: Duration::from_secs(10), within: Duration::from_secs(15) };
 }
@@ -120,8 +120,8 @@ impl tower::Service<Request<Body>> for Channel {
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
 
-    /// Always ready. A connection that has ended is the error of the call. The generated clients would turn
-    /// an error here into a refusal.
+    /// Always returns ready. If the connection has ended, `call` fails. The generated clients would report an
+    /// error of this function as a refusal.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Poll::Ready(Ok(()))
     }

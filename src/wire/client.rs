@@ -1,4 +1,4 @@
-//! The client of operators: one method for each call, with domain types, over the local socket or the
+//! The client for operators: one method for each call, with domain types, over the local socket or the
 //! network.
 
 use std::{io, path::PathBuf, sync::Arc};
@@ -34,14 +34,14 @@ use crate::{
     trust::tls::server_name,
 };
 
-/// The master to connect to, and how.
+/// The address of a master: a local socket, or the host and login of a remote master.
 #[derive(Clone, Debug)]
 pub enum MasterAddress {
-    /// The master of this user on this machine, otherwise root's.
+    /// The master of this user on this machine; the master of root if this user runs none.
     Local,
     /// The master that listens on this socket.
     Socket(PathBuf),
-    /// A remote master, as the operator of a stored login.
+    /// A remote master. The client connects to it as the operator of a stored login.
     Remote(Arc<RemoteMaster>),
 }
 
@@ -61,7 +61,7 @@ pub struct RemoteMaster {
 /// The error for a master that cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No master listens on the usual sockets.
+    /// No master listens on any of the default sockets.
     #[error(
         "no master runs on this machine for this user (looked at {0}); start one with `sloth-runner master`, name its socket with --master unix:PATH, or log in to one elsewhere with `sloth-runner login`"
     )]
@@ -84,7 +84,7 @@ pub enum ConnectError {
     },
 }
 
-/// Returns what to do about a socket that cannot be connected to.
+/// Returns advice for the operator after a failed connection to a socket.
 fn hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "this user may not use it: `sudo`, or as root `sloth-runner master operator add NAME --role ROLE --unix-user USER`"
@@ -154,12 +154,13 @@ impl ControlClient {
     async fn over_socket(stream: std::os::unix::net::UnixStream, path: &str) -> Result<Self, ConnectError> {
         let io = |source| ConnectError::Socket { path: path.to_owned(), source };
         stream.set_nonblocking(true).map_err(io)?;
-        // The preface and the settings of HTTP/2 are two small writes; each would wake the master.
+        // The preface and the settings of HTTP/2 are two small writes. Without a buffer, each wakes the
+        // master.
         let stream = BufWriter::new(UnixStream::from_std(stream).map_err(io)?);
-        // A master on this machine can become silent too: it can be stopped, or wait for a disk.
+        // A local master can become silent too, for example when it is suspended or waits for a disk.
         let shaken = Channel::handshake_kept_alive(stream, KeepAlive::PATIENT).await;
         let (channel, connection) = shaken.map_err(|error| io(io::Error::other(error)))?;
-        // Ends with the last client; its error reaches the calls that it breaks.
+        // The task ends when the last client is dropped. An error of the connection fails its open calls.
         tokio::spawn(connection);
         Ok(Self { channel })
     }
@@ -182,7 +183,7 @@ impl ControlClient {
     }
 }
 
-/// The calls of operators. Each fails when the connection breaks or the master refuses.
+/// The calls of operators. A call fails when the connection breaks or the master refuses it.
 impl ControlClient {
     /// Returns the state of the master.
     ///
@@ -269,7 +270,7 @@ impl ControlClient {
         Ok(self.generated().stop_agent(request.into_message()).await?.into_inner().running)
     }
 
-    /// Drains agents, or lets them take tasks again.
+    /// Drains agents, or ends their drain.
     ///
     /// # Errors
     /// When the call fails.
@@ -304,7 +305,7 @@ impl ControlClient {
         Ok(self.generated().revoke_token(request.into_message()).await?.into_inner().uses_left)
     }
 
-    /// Adds an operator, or issues another login to an existing one.
+    /// Adds an operator, or issues a new login to an existing operator.
     ///
     /// # Errors
     /// When the call fails.
@@ -371,7 +372,7 @@ impl ControlClient {
     /// When the call fails.
     pub async fn jobs(&self, request: ListJobs) -> Result<Vec<Job>, CallError> {
         let listed = self.generated().list_jobs(request.into_message()).await?.into_inner();
-        // A newer master may list jobs that this version does not understand.
+        // Jobs that this version does not understand are left out. A newer master can send them.
         Ok(listed.jobs.into_iter().filter_map(|job| Job::from_message(job).ok()).collect())
     }
 
@@ -383,7 +384,7 @@ impl ControlClient {
         Ok(Events(self.generated().watch_jobs(request.into_message()).await?.into_inner().into()))
     }
 
-    /// Lets a job that waits at a gate continue.
+    /// Continues a job that waits at a gate.
     ///
     /// # Errors
     /// When the call fails.
@@ -392,7 +393,7 @@ impl ControlClient {
         Ok(Promoted::from_message(answer.into_inner())?)
     }
 
-    /// Starts no more tasks of a job.
+    /// Stops a job: no more of its tasks are started.
     ///
     /// # Errors
     /// When the call fails.
@@ -431,7 +432,7 @@ impl ControlClient {
     }
 }
 
-/// Returns the domain values of messages, all of which must be valid.
+/// Returns the domain values of messages. Fails if one of the messages is not valid.
 fn all<T: Carried>(messages: Vec<T::Message>) -> Result<Vec<T>, CallError> {
     Ok(messages.into_iter().map(T::from_message).collect::<Result<_, _>>()?)
 }

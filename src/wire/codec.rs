@@ -9,7 +9,7 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// The codec of every generated client and server, which `proto/build.rs` names.
+/// The codec of every generated client and server. The build script sets it.
 #[derive(Debug)]
 pub struct ExactCodec<T, U>(PhantomData<(T, U)>);
 

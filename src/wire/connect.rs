@@ -33,12 +33,13 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// a record. Unused pages of the buffer never become resident.
 const READ: usize = 64 * 1024;
 
-/// Maximum number of unsent bytes in a socket's buffer. Data that waits in HTTP/2 instead can be overtaken by
-/// a key press or another task's output, because HTTP/2 alternates between its streams. By default the kernel
+/// Maximum number of unsent bytes in a socket's buffer. A key press or the output of a different task can
+/// overtake data that waits in HTTP/2, because HTTP/2 alternates between its streams. By default the kernel
 /// buffers megabytes, which take seconds on a slow line.
 const UNSENT: u32 = 128 * 1024;
 
-/// How long the kernel waits for a peer that acknowledges nothing. The default is a quarter of an hour.
+/// How long the kernel waits for an acknowledgment before it closes the connection. The default is a quarter
+/// of an hour.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// Configures a socket to send immediately, to buffer little, and to detect a peer that disappears without
@@ -106,7 +107,7 @@ impl Dialled {
     /// Checks that the peer is a master.
     ///
     /// # Errors
-    /// When it is another peer.
+    /// When the peer is not a master, or its certificate has no identity.
     pub fn expect_master(&self) -> Result<(), DialError> {
         let found = match self.peer() {
             Ok((_, Identity::Master(_))) => return Ok(()),
@@ -165,8 +166,8 @@ async fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
     connect_to_any(lookup_host((host, port)).await?.collect()).await
 }
 
-/// Connects to the address that answers first. The addresses are tried in order, each 250 ms after the one
-/// before: a name can have an address that never answers.
+/// Connects to the address that answers first. The addresses are tried in order. The next attempt starts when
+/// an attempt fails or after 250 ms, because a name can have an address that never answers.
 async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut attempts = JoinSet::new();
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");

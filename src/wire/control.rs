@@ -62,7 +62,7 @@ pub trait ControlCalls: Send + Sync + 'static {
     async fn label_agents(&self, caller: &Connected, request: LabelAgents) -> Result<Labelled, Status>;
     /// Stops an agent. Returns the number of its running tasks.
     async fn stop_agent(&self, caller: &Connected, request: StopAgent) -> Result<u32, Status>;
-    /// Drains agents, or lets them take tasks again.
+    /// Drains agents, or ends their drain.
     async fn drain_agents(&self, caller: &Connected, request: DrainAgents) -> Result<Drained, Status>;
     /// Creates a join token.
     async fn create_token(&self, caller: &Connected, request: CreateToken) -> Result<CreatedToken, Status>;
@@ -86,15 +86,15 @@ pub trait ControlCalls: Send + Sync + 'static {
     async fn list_jobs(&self, caller: &Connected, request: ListJobs) -> Result<Vec<Job>, Status>;
     /// Watches the jobs.
     async fn watch_jobs(&self, caller: Connected, request: WatchJobs) -> Result<Answers<JobsChange>, Status>;
-    /// Lets a job that waits at a gate continue.
+    /// Continues a job that waits at a gate.
     async fn promote_job(&self, caller: &Connected, request: PromoteJob) -> Result<Promoted, Status>;
-    /// Starts no more tasks of a job.
+    /// Stops a job: no more of its tasks are started.
     async fn stop_job(&self, caller: &Connected, request: StopJob) -> Result<StoppedJob, Status>;
     /// Runs the command of a job again.
     async fn rerun_job(&self, caller: Connected, request: RerunJob) -> Result<Answers<JobEvent>, Status>;
     /// Deletes a job, and returns its number.
     async fn delete_job(&self, caller: &Connected, request: DeleteJob) -> Result<u64, Status>;
-    /// Relays standard input.
+    /// Relays standard input to the command of a job.
     async fn send_input(
         &self,
         caller: Connected,
@@ -104,7 +104,7 @@ pub trait ControlCalls: Send + Sync + 'static {
     async fn cancel_job(&self, caller: &Connected, request: CancelJob) -> Result<Cancelled, Status>;
 }
 
-/// Returns all services. Reflection is only added for the machine's own socket.
+/// Returns all services of a master. Reflection is served only on the local socket.
 ///
 /// # Errors
 /// When the compiled-in descriptors cannot be parsed.
@@ -132,7 +132,7 @@ where
 
 type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<Answers<T>, Status>> + Send + 'a>>;
 
-/// Adds a handler for a method that does not copy output, instead of the generated one.
+/// Adds a handler that does not copy output. It replaces the generated handler of the method.
 fn answered<C: Send + Sync + 'static, R: Carried, A: Carried>(
     routes: Routes,
     method: Method<R::Message, A::Message>,
@@ -149,7 +149,7 @@ fn answered<C: Send + Sync + 'static, R: Carried, A: Carried>(
     })
 }
 
-/// Returns the caller of a request and its domain value.
+/// Returns the caller of a request, and the request as a domain value.
 fn received<R: Carried>(request: Request<R::Message>) -> Result<(Connected, R), Status> {
     let caller = Connected::of(&request)?;
     Ok((caller, R::from_message(request.into_inner())?))

@@ -1,5 +1,5 @@
 //! Limits the number of unauthenticated peers, in total and for each source. When a limit is reached, the
-//! oldest peer is disconnected: an honest peer finishes quickly, and the newest one can be honest.
+//! oldest peer is disconnected: an honest peer finishes quickly, and the newest peer can be honest.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,7 +34,7 @@ impl From<u32> for Origin<u32> {
     }
 }
 
-/// A set of connections, which are counted by source and by neighbourhood.
+/// A set of connections, with their number for each source and for each neighbourhood.
 #[derive(Debug)]
 pub struct Crowd<K> {
     most: usize,
@@ -44,14 +44,14 @@ pub struct Crowd<K> {
 
 #[derive(Debug)]
 struct Members<K> {
-    /// Oldest first.
+    /// The connections by number. The oldest connection has the lowest number.
     all: BTreeMap<u64, (Origin<K>, CancellationToken)>,
     of_source: HashMap<K, usize>,
     of_neighbourhood: HashMap<K, usize>,
     next: u64,
 }
 
-/// A connection in the set. It leaves the set when this is dropped.
+/// A connection in the set. Dropping this value removes the connection from the set.
 #[derive(Debug)]
 pub struct Member<K: Eq + Hash + Copy> {
     members: Arc<Mutex<Members<K>>>,
@@ -101,8 +101,8 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
         Self { most, most_of_one, members: Arc::new(Mutex::new(members)) }
     }
 
-    /// Adds a connection. If its source has too many connections, the oldest of that source is disconnected;
-    /// if there are too many in total, the oldest of the largest neighbourhood.
+    /// Adds a connection. If its source has the maximum number of connections, the oldest connection of the
+    /// source is disconnected; if the set is full, the oldest connection of the largest neighbourhood.
     #[must_use]
     pub fn join(&self, origin: impl Into<Origin<K>>) -> Member<K> {
         let origin = origin.into();

@@ -11,7 +11,7 @@ pub struct Incoming<T: Carried>(Source<T::Message>);
 /// The source of the messages.
 #[derive(Debug)]
 enum Source<M> {
-    /// One of [`streaming`](super::streaming)'s calls, which do not copy output.
+    /// A call of [`streaming`](super::streaming), which does not copy output.
     Own(Box<Messages<M>>),
     /// A call of the generated code.
     Generated(Box<Streaming<M>>),
@@ -46,8 +46,8 @@ impl<T: Carried> Incoming<T> {
     /// does not know, because a newer server can send them.
     ///
     /// # Errors
-    /// The error that ended or broke the stream. An invalid message is an error of its own, because another
-    /// stream would contain it too.
+    /// The error that ended or broke the stream. An invalid message is a separate error, because a new stream
+    /// would contain the same message.
     pub(super) async fn known_message(&mut self) -> Result<Option<T>, CallError> {
         loop {
             let message = match &mut self.0 {

@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-/// Maximum number of attempts of a login whose answer is lost. Its secret is valid only for this key.
+/// Maximum number of attempts when the answer to a login is lost. A new attempt is safe: a used secret stays
+/// valid for the same key, and only for it.
 const TRIES: u32 = 3;
 /// The delay before the next attempt.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -94,7 +95,7 @@ pub enum LoginError {
     NotForUs,
 }
 
-/// Registers a key as an operator's.
+/// Registers a key for an operator.
 ///
 /// # Errors
 /// See [`LoginError`].

@@ -1,5 +1,5 @@
-//! Limits the rate of HTTP/2 frames without data (pings, settings, resets), which cost the receiver more than the sender
-//! (CVE-2019-9512, -9515, CVE-2023-44487, CVE-2025-8671).
+//! Limits the rate of HTTP/2 frames without data (pings, settings, resets), which cost the receiver more than
+//! the sender (CVE-2019-9512, -9515, CVE-2023-44487, CVE-2025-8671).
 //!
 //! Reads only the frame headers (RFC 9113, section 4.1). A connection that exceeds the rate is closed.
 
@@ -21,11 +21,11 @@ const HEAD: usize = 9;
 /// The type of a frame with data.
 const DATA: u8 = 0;
 
-/// A connection whose frames are counted.
+/// A connection that counts the frames without data against a budget.
 #[derive(Debug)]
 pub struct Metered<S> {
     stream: S,
-    /// Remaining bytes of the preface or of a frame's payload.
+    /// Remaining bytes of the preface or of a frame's payload, which are not inspected.
     skip: usize,
     head: [u8; HEAD],
     /// The number of bytes of the next header that were read.
@@ -34,12 +34,12 @@ pub struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// Counts the frames of a client, which begin after a preface.
+    /// Counts the frames that a client sends. They begin after a preface.
     pub fn client(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, PREFACE)
     }
 
-    /// Counts the frames of a server.
+    /// Counts the frames that a server sends.
     pub fn server(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, 0)
     }
@@ -129,7 +129,8 @@ mod tests {
         frame
     }
 
-    /// Returns the number of these bytes that pass, if they are read in pieces of this size.
+    /// Returns how many of these bytes are read before the connection is closed, if they are sent in pieces
+    /// of size `piece`.
     async fn passed(bytes: &[u8], piece: usize, frames_a_second: u32) -> usize {
         let (near, mut far) = tokio::io::duplex(64);
         let mut metered = Metered::client(near, budget(frames_a_second));

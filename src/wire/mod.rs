@@ -1,4 +1,5 @@
-//! Protobuf and HTTP/2: generated types, their conversions to and from the domain, channels, clients and servers.
+//! Protobuf and HTTP/2: generated types, their conversions to and from the domain, channels, clients and
+//! servers.
 //!
 //! Only this tier names generated types. Does not depend on the store or on policy.
 

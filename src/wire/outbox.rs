@@ -33,7 +33,7 @@ pub struct Queue<T: Carried>(mpsc::Receiver<Queued<T::Message>>);
 #[derive(Debug)]
 struct Queued<M> {
     answer: Result<M, Status>,
-    /// Its share of the budget, released when the answer is taken out.
+    /// The answer's share of the budget, released when the connection takes the answer from the queue.
     _room: Option<Permit>,
 }
 
@@ -42,7 +42,7 @@ struct Queued<M> {
 pub struct Gone;
 
 impl<T: Carried> Outbox<T> {
-    /// Creates a queue for at most `capacity` answers, and the stream that takes them out.
+    /// Creates a queue for at most `answers` answers, and the stream that takes them from the queue.
     pub fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
         let (queue, stream) = mpsc::channel(answers);
         (Self { queue, budget }, Box::pin(Queue(stream)))
@@ -63,7 +63,8 @@ impl<T: Carried> Outbox<T> {
         self.send_within(&mut Permit::default(), answer).await
     }
 
-    /// Queues an answer like [`Self::send`], and uses the room in `held` if it is large enough.
+    /// Queues an answer like [`Self::send`], with room from `held` if that is large enough. Otherwise
+    /// releases `held` and waits for room in the budget.
     ///
     /// # Errors
     /// When the caller has disconnected.
@@ -73,14 +74,14 @@ impl<T: Carried> Outbox<T> {
         let room = if let Some(room) = held.split(bytes) {
             room
         } else {
-            // Released first: callers that hold room while they wait for more could deadlock.
+            // Releases the room first. Streams that hold room while they wait for more could deadlock.
             *held = Permit::default();
             self.hold(bytes).await?
         };
         self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
     }
 
-    /// Reserves room in the budget for the memory that a stream itself holds.
+    /// Reserves room in the budget for memory that the stream itself uses.
     ///
     /// # Errors
     /// When the caller has disconnected.
@@ -91,13 +92,13 @@ impl<T: Carried> Outbox<T> {
         }
     }
 
-    /// Reports whether the caller takes no more answers.
+    /// Reports whether the caller has stopped receiving answers.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
-    /// Waits until the caller takes no more answers.
+    /// Waits until the caller stops receiving answers.
     pub async fn closed(&self) {
         self.queue.closed().await;
     }
@@ -123,7 +124,7 @@ mod tests {
         wire::budget::{Budgets, Limits, Principal},
     };
 
-    /// Returns an answer of slightly more than this number of bytes.
+    /// Returns an answer of slightly more than `bytes` bytes.
     fn answer(bytes: usize) -> JobEvent {
         JobEvent::Refused("x".repeat(bytes))
     }

@@ -7,17 +7,17 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 
-/// The size in bytes from which a piece is passed on instead of copied. A shorter piece is cheap to copy, and
-/// would keep the whole buffer in memory from which it was read. For a longer piece that buffer is an HTTP/2
-/// frame, at most four times as large.
+/// The size in bytes from which a piece is passed on instead of copied. A shorter piece is cheap to copy. If
+/// passed on, it would keep in memory the whole buffer from which it was read. For a longer piece, that
+/// buffer is an HTTP/2 frame, at most four times as large.
 pub const HANDED_ON: usize = 16 * 1024;
 
 /// A piece that is complete.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
-    /// Whether it was passed on. A part of a piece that was copied together would keep that whole piece in
-    /// memory.
+    /// Whether the piece was passed on. Otherwise it is a copy of several short pieces, and a part of it
+    /// would keep the whole copy in memory.
     is_handed_on: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The remaining part of protocol 1, which version 0.1.0 uses: enough to report to its peers what has to be
-//! upgraded.
+//! The remaining part of protocol 1, which version 0.1.0 uses: it reports to a peer of that version which
+//! program must be upgraded.
 //!
 //! Handles only the first message of each side. Must not depend on sessions.
 
@@ -19,19 +19,19 @@ mod proto {
 
 use proto::{session_request, session_response};
 
-/// The prefix of the paths of its calls.
+/// The prefix of the path of each call of protocol 1.
 const PACKAGE: &str = "/sloth.v1.";
-/// Maximum size of a message, in bytes: the first message of an agent contains labels and an address.
+/// Maximum size of a message, in bytes: enough for the labels and the address in an agent's first message.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 /// How long the peer can take to read the refusal.
 const READ_WITHIN: Duration = Duration::from_secs(5);
-/// The delay before a refused agent tries again. It is long, because only an upgrade helps.
+/// The delay before a refused agent tries again, in milliseconds. It is long, because only an upgrade helps.
 const RETRY_AFTER_MS: u32 = 60_000;
 
 const SESSION: Method<proto::SessionRequest, proto::SessionResponse> =
     Method::new("/sloth.v1.AgentService/Session", LONGEST_MESSAGE);
 
-/// Returns why a call of protocol 1 is refused; `None` for any other call.
+/// Returns the status that refuses a call of protocol 1; `None` for any other call.
 #[must_use]
 pub fn refusal(path: &str) -> Option<Status> {
     path.starts_with(PACKAGE).then(|| {
@@ -41,7 +41,7 @@ pub fn refusal(path: &str) -> Option<Status> {
     })
 }
 
-/// Returns the message with which a master refuses an agent of another protocol.
+/// Returns the message with which a master refuses an agent with a different protocol.
 #[must_use]
 pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
     let which = if major < PROTOCOL.major { "agent" } else { "master" };
@@ -51,10 +51,11 @@ pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
     )
 }
 
-/// Refuses an agent that speaks protocol 1 on its connection to the master. Returns the reason that the agent received.
+/// Refuses an agent that speaks protocol 1, on its connection to the master. Returns the reason that was sent
+/// to the agent.
 ///
 /// # Errors
-/// When the agent does not speak protocol 1 either, or the connection breaks.
+/// When the agent does not speak protocol 1, or the connection breaks.
 pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
     let (requests, outgoing) = mpsc::channel(1);
     let mut answers = SESSION.call(channel, ReceiverStream::new(outgoing)).await?;
@@ -71,14 +72,15 @@ pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
     };
     let kind = Some(session_request::Kind::Refused(refused));
     if requests.send(proto::SessionRequest { kind }).await.is_ok() {
-        // If the stream ended immediately, its end could overtake the message.
+        // If this side ended the stream now, the end could overtake the message.
         let _ = timeout(READ_WITHIN, async { while let Ok(Some(_)) = answers.message().await {} }).await;
     }
     Ok(message)
 }
 
-/// Adds a handler with which an agent answers a master of protocol 1, which then refuses the agent. `refused`
-/// converts the master's message and retry delay to the value that `owner` gets.
+/// Adds an agent's handler for a master that speaks protocol 1. The agent sends a hello, and the master
+/// refuses it. `refused` converts the message and the retry delay of the refusal to the value that is sent to
+/// `owner`.
 pub fn route<T: Send + 'static>(
     routes: Routes,
     tracker: TaskTracker,
@@ -96,7 +98,7 @@ pub fn route<T: Send + 'static>(
             };
             let kind = Some(session_response::Kind::Hello(hello));
             let _ = answers.send(Ok(proto::SessionResponse { kind })).await;
-            // Ends with the connection.
+            // The task ends when the connection ends.
             tracker.spawn(async move {
                 let first = requests.message().await.ok().flatten().and_then(|request| request.kind);
                 if let Some(session_request::Kind::Refused(reason)) = first {
@@ -124,8 +126,8 @@ mod tests {
         },
     };
 
-    /// The first message of an agent of version 0.1.0: `web`, with a direct address, which has seen revision
-    /// 4711.
+    /// The first message of an agent of version 0.1.0 with the label `role=web`, a port for direct links, and
+    /// revision 4711 as the latest that it has seen.
     const HELLO_OF_0_1_0: &str = "0a630a0208011205302e312e302235303132333435363738396162636465662f36653962316335322d\
         386133652d346636662d396430612d3161326233633464356536662a0b0a04726f6c6512037765623204108387033801400148e7245205\
         746f6b656e";
@@ -200,7 +202,7 @@ mod tests {
         let kind = Some(session_request::Kind::Refused(refused));
         requests.send(proto::SessionRequest { kind }).await.unwrap();
         assert_eq!(told.recv().await.unwrap(), ("upgrade the older one".to_owned(), Duration::from_secs(10)));
-        // Nothing else of protocol 1 is served.
+        // Other calls of protocol 1 are refused.
         let list: Method<proto::Hello, proto::Hello> =
             Method::new("/sloth.v1.ControlService/ListAgents", LONGEST_MESSAGE);
         let refused = list.call(channel, tokio_stream::empty()).await.unwrap_err();

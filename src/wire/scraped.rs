@@ -1,5 +1,5 @@
 //! Serves metrics over plain HTTP, for Prometheus: one path, without authentication, by default on the
-//! loopback address. Does not depend on which metrics there are.
+//! loopback address. Does not depend on the individual metrics.
 
 use std::{convert::Infallible, future::Future, net::TcpListener, time::Duration};
 
@@ -50,7 +50,7 @@ where
                 .header_read_timeout(WITHIN)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answer);
-            // The error of a scraper's connection is of no interest.
+            // An error affects only this scraper.
             let _ = tokio::time::timeout(WITHIN, connection).await;
         });
     }

@@ -1,4 +1,5 @@
-//! Serves gRPC on one connection, with the access table in front. Does not depend on the services.
+//! Serves gRPC on one connection, and checks each call with the access table. Does not depend on the
+//! services.
 
 use std::{
     convert::Infallible,
@@ -39,32 +40,33 @@ const MAX_STREAMS: u32 = 16_384;
 const MAX_OPERATOR_STREAMS: u32 = 256;
 /// Maximum number of simultaneous calls of an unauthenticated peer, which needs one.
 const MAX_UNAUTHENTICATED_STREAMS: u32 = 4;
-/// The HTTP/2 window of one call of an operator, in bytes: as much as a command's input is sent ahead.
+/// The HTTP/2 window of one call of an operator, in bytes: half of the maximum of unacknowledged input
+/// ([`WINDOW`](crate::domain::input::WINDOW)).
 const OPERATOR_STREAM_WINDOW: u32 = 512 * 1024;
-/// The HTTP/2 window of an operator's connection, in bytes. Data that is not read yet is in the master's
-/// memory.
+/// The HTTP/2 window of an operator's connection, in bytes. The master keeps unread data in memory, up to
+/// this size.
 const OPERATOR_WINDOW: u32 = 1024 * 1024;
 /// Maximum number of bytes of one call that wait to be sent to an operator.
 const OPERATOR_SEND_BUFFER: usize = 96 * 1024;
 
-/// How long an operator's connection stays open without a call.
+/// How long the connection of an operator or an unauthenticated peer stays open without a call.
 const IDLE: Duration = Duration::from_mins(5);
 
 /// Information about the caller of a connection. It is in the extensions of every request.
 #[derive(Clone, Debug)]
 pub struct Connected {
-    /// The caller.
+    /// The identity of the caller, as proven by the connection.
     pub caller: Caller,
-    /// Its address, for people.
+    /// The caller's address, as text for people.
     pub address: Arc<str>,
     /// The id of the user that connected over a Unix socket; `None` for other connections.
     pub uid: Option<u32>,
     /// The caller's budget.
     pub budget: Arc<Budget>,
-    /// Receives the refusals of an operator's calls. A refusal is dropped if the channel is full, because no
-    /// call waits for it.
+    /// The channel for refusals of an operator's calls. If it is full, a refusal is dropped, so that no call
+    /// waits for the channel.
     pub refusals: Option<mpsc::Sender<Refusal>>,
-    /// The limit that the connection itself exceeds; each of its calls is refused with it.
+    /// The limit that the connection exceeds, if any. Each call on the connection is refused with this error.
     pub over: Option<Exceeded>,
 }
 
@@ -88,7 +90,7 @@ struct Guarded {
     open: watch::Sender<usize>,
 }
 
-/// An open call. It is counted until this is dropped.
+/// An open call. The connection counts it until this value is dropped.
 struct Open(watch::Sender<usize>);
 
 impl Open {
@@ -107,10 +109,10 @@ impl Drop for Open {
 /// Waits until no call has been open for [`IDLE`].
 async fn idle(mut open: watch::Receiver<usize>) {
     loop {
-        // The sender lives as long as the connection, which is longer than this.
+        // Cannot fail: the connection owns a sender, and outlives this future.
         let _ = open.wait_for(|open| *open == 0).await;
         tokio::select! {
-            // A call can have begun and ended in the meantime.
+            // Restarts the wait, even if a call has begun and ended in the meantime.
             _ = open.changed() => {}
             () = tokio::time::sleep(IDLE) => return,
         }
@@ -133,7 +135,7 @@ impl Service<Request<Incoming>> for Guarded {
         Box::pin(async move {
             let (call, write) = places;
             let response = routes.oneshot(request).await?;
-            // The answer has begun, so the change is recorded.
+            // The response has begun, so the change is recorded.
             drop(write);
             Ok(response.map(|body| Body::new(Counted { body, _call: call, _open: open })))
         })
@@ -141,14 +143,14 @@ impl Service<Request<Incoming>> for Guarded {
 }
 
 impl Guarded {
-    /// Checks that the caller is allowed to make a call, and takes permits: one for the call, and one for a
-    /// change if the call makes one.
+    /// Checks that the caller is allowed to make a call. Takes a permit for the call, and a second permit if
+    /// the call changes something.
     fn admit(&self, path: &str) -> Result<(Permit, Option<Permit>), Status> {
         let Connected { caller, budget, over, .. } = &self.connected;
         if let Some(met) = over {
             return Err(self.connected.refuse(met));
         }
-        // Counted before the check, because a refusal has a cost too.
+        // Takes the permit before the check, because a refusal has a cost too.
         let call = budget.call().map_err(|met| self.connected.refuse(&met))?;
         if let Err(denied) = access::check(caller, path) {
             let is_known = matches!(denied, Denied::NotAllowed { .. });
@@ -178,13 +180,13 @@ impl Connected {
     /// Returns the caller of a request.
     ///
     /// # Errors
-    /// When the request did not arrive over a connection of this module.
+    /// When the request did not arrive over a connection that this module serves.
     pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         let connected = request.extensions().get::<Self>();
         connected.cloned().ok_or_else(|| Status::internal("a call without a connection"))
     }
 
-    /// Returns the operator's name. The access table refuses other callers before.
+    /// Returns the operator's name. The access table has already refused other callers.
     ///
     /// # Errors
     /// When the caller is not an operator.
@@ -218,7 +220,7 @@ impl Connected {
 /// Maximum number of bytes of a path in the log.
 const LOGGED_PATH: usize = 100;
 
-/// An answer that holds the permit of its call until it ends.
+/// The body of a response. It holds the permit of its call until it is dropped.
 struct Counted {
     body: Body,
     _call: Permit,
@@ -258,7 +260,7 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Callers with few rights get small windows.
+    // Callers with fewer rights get smaller windows.
     let (streams, stream_window, window) = match connected.caller {
         Caller::Unauthenticated | Caller::Unknown(_) => {
             (MAX_UNAUTHENTICATED_STREAMS, UNAUTHENTICATED_WINDOW, UNAUTHENTICATED_WINDOW)

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 
 use super::convert::InvalidMessage;
 
-/// Why a call to the master failed.
+/// The error for a failed call to the master.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The master refused the call.
@@ -13,7 +13,7 @@ pub enum CallError {
     /// The object of the call does not exist, or no longer exists.
     #[error("{0}")]
     NotFound(String),
-    /// The master cannot read what it has stored.
+    /// The master cannot read its stored data.
     #[error("{0}")]
     DataLoss(String),
     /// The master's answer is not valid for this version.
@@ -61,10 +61,10 @@ impl CallError {
     }
 }
 
-/// Maximum number of bytes of a refusal's text. More would not fit into the headers that contain it.
+/// Maximum size of a refusal's text, in bytes. A longer text does not fit into the response headers.
 const MAX_REFUSAL: usize = 2 * 1024;
 
-/// Creates a status, with its text cut to what a status can contain. Line breaks are kept.
+/// Creates a status. Truncates a text that is too long for a status. Line breaks are kept.
 pub fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
     let mut text = text.to_string();
     if text.len() > MAX_REFUSAL {

@@ -1,7 +1,7 @@
 //! Calls that stream the output of commands. Their bytes are passed on without a copy; tonic would copy them.
 //!
-//! The wire format is tonic's, so any gRPC client without compression can call these servers, and any such
-//! server can be called. Does not depend on the contents of the messages.
+//! The wire format is the same as tonic's, without compression. So other gRPC clients can call these servers,
+//! and these clients can call other gRPC servers. Does not depend on the contents of the messages.
 
 use std::{
     convert::Infallible,
@@ -31,10 +31,10 @@ use super::{channel::Channel, codec::ExactCodec, pieces::Pieces, proto};
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// The size of the prefix of each message: a compression flag, and its length.
 const PREFIX: usize = 5;
-/// Maximum number of bytes of queued messages that are sent together.
+/// The number of encoded bytes from which a stream sends them before it encodes more messages.
 const COALESCED_BYTES: usize = 32 * 1024;
 
-/// A gRPC method whose responses this module streams.
+/// A gRPC method with a stream of responses, which this module calls or serves.
 #[derive(Debug)]
 pub struct Method<Q, A> {
     path: &'static str,
@@ -51,7 +51,7 @@ impl<Q, A> Method<Q, A> {
 
 /// The maximum size of a message from an agent, in bytes: gRPC's default.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// The maximum size of a message from a master, in bytes: a job with all of its tasks.
+/// The maximum size of a message from a master, in bytes: enough for a job with all of its tasks.
 pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 
 /// `AgentService.Attach`.
@@ -72,7 +72,7 @@ pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::FollowJobResponse> 
 pub struct Messages<T> {
     body: Body,
     received: Pieces,
-    /// The length of the next message, once its prefix was read.
+    /// The length of the next message, in bytes; `None` until its prefix is read.
     length: Option<usize>,
     /// The maximum size of a message, in bytes.
     longest: usize,
@@ -105,7 +105,7 @@ impl<T: Message + Default> Messages<T> {
                 return Ok(Some(message));
             }
             let Some(frame) = self.body.frame().await.transpose()? else {
-                // A server ends a stream with trailers. This one sent none, as when a connection breaks.
+                // A server ends a stream with trailers. They are missing when the connection breaks.
                 return Err(Status::unavailable("the stream broke off"));
             };
             match frame.into_data() {
@@ -153,7 +153,7 @@ where
     /// Calls the method.
     ///
     /// # Errors
-    /// When the connection breaks, or the other side refuses.
+    /// When the connection breaks, or the server refuses the call.
     pub async fn call(
         &self,
         mut channel: Channel,
@@ -186,7 +186,7 @@ where
         Ok(messages)
     }
 
-    /// Adds a handler for this method to the routes; it replaces the generated service's own.
+    /// Adds a handler for this method to the routes. It replaces the handler of the generated service.
     pub fn route<S, F>(
         &self,
         routes: Routes,

@@ -1,4 +1,4 @@
-//! Opens connections to a master without an identity, in order to get one.
+//! Opens a connection to a master for a client without an identity, which requests one over this connection.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub struct Introduced {
 /// Dials a master as an unauthenticated peer, and checks that it is a master.
 ///
 /// # Errors
-/// When it cannot be reached, or is not what `trust` allows.
+/// When the peer cannot be reached, `trust` does not accept it, or it is not a master.
 pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced, DialError> {
     let address = crate::domain::network::HostPort::new(host, port).to_string();
     let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
@@ -32,7 +32,7 @@ pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced
     let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("it sent no CA certificate".into()))?;
     let shaken = Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await;
     let (channel, connection) = shaken.map_err(|error| handshake(error.to_string()))?;
-    // Ends with the channel.
+    // The task ends when the channel is dropped.
     tokio::spawn(connection);
     Ok(Introduced { channel, ca })
 }

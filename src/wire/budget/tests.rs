@@ -1,4 +1,4 @@
-//! Tests the limits of one principal, and that others are not affected.
+//! Tests the limits of one principal, and that they do not affect other principals.
 
 use super::*;
 

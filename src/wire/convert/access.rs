@@ -21,13 +21,13 @@ use crate::{
 /// The error for an operator that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOperator {
-    /// The operator's name.
+    /// The operator's name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The operator's role.
+    /// The operator's role is missing, or this version does not know it.
     #[error("a role that this version does not know")]
     Role,
-    /// A key.
+    /// The fingerprint of one of the operator's keys is not valid.
     #[error(transparent)]
     Key(#[from] InvalidProposal),
 }
@@ -35,13 +35,13 @@ pub enum InvalidOperator {
 /// The error for a token that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    /// Its terms.
+    /// The token's terms are not valid.
     #[error(transparent)]
     Terms(#[from] InvalidProposal),
-    /// The port of the master.
+    /// The master's port is higher than 65535.
     #[error("port {0}")]
     Port(u32),
-    /// Its id.
+    /// The token's id is too long.
     #[error(transparent)]
     Id(#[from] OutOfBounds),
 }
@@ -118,7 +118,7 @@ impl TryFrom<proto::InviteOperatorRequest> for InviteOperator {
     type Error = InvalidMessage;
 
     fn try_from(request: proto::InviteOperatorRequest) -> Result<Self, InvalidMessage> {
-        // A role that this version does not know must not be read as no role.
+        // An unknown role must not be read as a missing role, which is allowed here.
         let role = proto::Role::try_from(request.role).map_err(|_| InvalidOperator::Role)?;
         let unix_user = request.unix_user.filter(|user| !user.is_empty());
         Ok(Self {

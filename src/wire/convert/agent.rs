@@ -1,4 +1,4 @@
-//! Agents as clients see them: states, links, facts.
+//! Agents, as clients see them: states, links and facts.
 
 use super::{
     InvalidProposal,
@@ -16,10 +16,10 @@ use crate::{
 /// The error for an agent that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAgent {
-    /// Its name.
+    /// The agent's name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// Its key.
+    /// The fingerprint of the agent's key is not valid.
     #[error(transparent)]
     Key(#[from] InvalidProposal),
 }
@@ -72,7 +72,7 @@ impl From<AgentState> for proto::AgentState {
     }
 }
 
-/// Converts the state. A state that this version does not know becomes offline.
+/// Converts an agent's state. A state that this version does not know becomes offline.
 impl From<proto::AgentState> for AgentState {
     fn from(state: proto::AgentState) -> Self {
         match state {
@@ -104,7 +104,7 @@ impl From<Facts> for proto::Facts {
     }
 }
 
-/// Converts facts. Impossible numbers are replaced by the highest plausible one.
+/// Converts facts. A number outside its plausible range is replaced by the nearest limit of the range.
 impl From<proto::Facts> for Facts {
     fn from(facts: proto::Facts) -> Self {
         Self {
@@ -124,11 +124,11 @@ impl From<proto::Facts> for Facts {
     }
 }
 
-/// More memory than any machine has: an exbibyte.
+/// Maximum amount of memory in facts, in bytes: an exbibyte, more than any machine has.
 const MAX_BYTES: u64 = 1 << 60;
-/// A higher load than any machine has.
+/// Maximum load average in facts, higher than on any machine.
 const MAX_LOAD: f32 = 1e6;
-/// A longer time than any machine was up: a thousand years.
+/// Maximum uptime in facts, in seconds: a thousand years.
 const MAX_UPTIME_S: u64 = 1_000 * 366 * 86_400;
 
 /// Limits a number to the range from 0 to `limit`; NaN becomes 0.

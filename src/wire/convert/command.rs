@@ -26,13 +26,13 @@ pub enum InvalidOptions {
     /// A variable is not valid, or all variables together are too long.
     #[error("{0}")]
     Environment(String),
-    /// The working directory.
+    /// The working directory is too long, or contains a NUL byte.
     #[error("a working directory of {0} bytes, or with a NUL byte")]
     Directory(usize),
     /// A time is too long.
     #[error(transparent)]
     Time(#[from] OutOfBounds),
-    /// The plan.
+    /// The plan is not valid.
     #[error(transparent)]
     Plan(#[from] InvalidPlan),
 }
@@ -128,7 +128,7 @@ impl TryFrom<proto::JobOptions> for JobOptions {
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,
             input: input_in(options.input),
-            // Never taken from the client: the master knows the caller's role.
+            // Never read from the message: the master sets it from the caller's role.
             by_admin: false,
         })
     }

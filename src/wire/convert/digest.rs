@@ -13,10 +13,10 @@ use crate::{
 /// The error for a group that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGroup {
-    /// The stream of its difference is unknown.
+    /// The output stream of the group's difference is unknown.
     #[error("a difference in no stream")]
     Stream,
-    /// The outcome of its tasks.
+    /// The outcome of the group's tasks is not valid.
     #[error(transparent)]
     Outcome(#[from] InvalidOutcome),
 }

@@ -19,13 +19,13 @@ use crate::{
 /// The error for an answer to an enrollment or a login that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEnrollment {
-    /// Its kind is missing, or this version does not know it.
+    /// The answer's kind is missing, or this version does not know it.
     #[error("the master's answer is empty")]
     Empty,
-    /// The operator's name.
+    /// The operator's name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The operator's role.
+    /// The operator's role is missing, or this version does not know it.
     #[error("a role that this version does not know")]
     Role,
 }

@@ -1,7 +1,7 @@
 //! The events of a job.
 //!
-//! The calls that start, rerun and follow a job answer with events. Their responses differ only in their
-//! names, so one type reads and writes all three; a test compares the descriptors.
+//! The calls that start, rerun and follow a job return a stream of events. Their responses differ only in the
+//! names of the messages, so one type reads and writes all three; a test compares the descriptors.
 
 use super::{
     InvalidFrame, InvalidJob,
@@ -19,19 +19,19 @@ use crate::{
 /// The error for an event that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// Its kind is missing, or this version does not know it.
+    /// The event's kind is missing, or this version does not know it.
     #[error("an event of a kind that this version does not know")]
     Kind,
-    /// A job or a task in it.
+    /// A job or a task in the event is not valid.
     #[error(transparent)]
     Job(#[from] InvalidJob),
-    /// Output in it.
+    /// A frame of output in the event is not valid.
     #[error(transparent)]
     Frame(#[from] InvalidFrame),
     /// A gap has no offsets.
     #[error("a gap without its offsets")]
     Gap,
-    /// A name in it.
+    /// The name of an agent in the event is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
 }

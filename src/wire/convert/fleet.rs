@@ -1,4 +1,4 @@
-//! Lists of agents and jobs, and their changes, in parts.
+//! Lists of agents and of jobs, and changes to them. Both are sent in parts.
 
 use super::{Carried, InvalidMessage, reference::id_out, selection::selection_in};
 use crate::{
@@ -15,16 +15,16 @@ use crate::{
 /// The error for a change that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChange {
-    /// A deleted agent.
+    /// The name of a deleted agent is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// A deleted job.
+    /// The id of a deleted job is not valid.
     #[error(transparent)]
     Id(#[from] InvalidJobId),
 }
 
-/// Converts the agents of a part. Agents that this version does not understand are left out, because a newer
-/// master can send them.
+/// Converts the agents in a part of a list. Agents that this version does not understand are left out,
+/// because a newer master can send them.
 fn agents_in(agents: Vec<proto::Agent>) -> Vec<AgentView> {
     agents.into_iter().filter_map(|agent| AgentView::try_from(agent).ok()).collect()
 }
@@ -143,7 +143,7 @@ impl TryFrom<proto::WatchJobsResponse> for JobsChange {
     type Error = InvalidChange;
 
     fn try_from(change: proto::WatchJobsResponse) -> Result<Self, InvalidChange> {
-        // A newer master can list jobs that this version does not understand.
+        // Jobs that this version does not understand are left out. A newer master can send them.
         let jobs = change.jobs.into_iter().filter_map(|job| Job::try_from(job).ok());
         Ok(Self {
             begins: change.begins,

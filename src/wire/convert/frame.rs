@@ -8,13 +8,13 @@ use crate::{
 /// The error for a frame that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFrame {
-    /// Its stream is unknown.
+    /// The frame's output stream is unknown.
     #[error("a frame of no stream")]
     Stream,
-    /// It is empty, or longer than a frame can be.
+    /// The frame is empty, or longer than a frame can be.
     #[error("a frame of {0} bytes")]
     Length(usize),
-    /// Its end is higher than the highest possible offset.
+    /// The frame's end is higher than the highest possible offset.
     #[error("a frame beyond every offset")]
     Offset,
 }

@@ -1,4 +1,4 @@
-//! Standard input: its kind, its bytes, and how far a command has read them.
+//! Standard input: its kind, its bytes, and the offset up to which a command has read them.
 
 use super::{InvalidMessage, reference::reference_in};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     wire::proto::{self, send_input_request, send_input_response, standard_input::Kind},
 };
 
-/// The default size of a terminal.
+/// The size of a terminal when the message contains none.
 const USUAL: WindowSize = WindowSize { rows: 24, columns: 80 };
 
 pub(super) fn input_out(input: StandardInput) -> Option<proto::StandardInput> {

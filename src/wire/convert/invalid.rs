@@ -1,4 +1,5 @@
-//! The trait that connects a domain type with its message, and the error for any message that is not valid.
+//! The trait that converts between a domain type and its message, and the error for a message that is not
+//! valid.
 
 use super::{
     InvalidAgent, InvalidAttach, InvalidChange, InvalidEnrollment, InvalidEvent, InvalidFrame, InvalidGroup,
@@ -72,7 +73,7 @@ pub enum InvalidMessage {
 }
 
 impl InvalidMessage {
-    /// Reports whether the kind of the message is unknown, as from a newer version.
+    /// Reports whether the kind of the message is unknown. A newer version can send such messages.
     #[must_use]
     pub fn is_unknown_kind(&self) -> bool {
         matches!(self, Self::UnknownKind | Self::Event(InvalidEvent::Kind))
@@ -85,9 +86,9 @@ impl From<std::convert::Infallible> for InvalidMessage {
     }
 }
 
-/// A domain type that is transported in one generated message.
+/// A domain type with a generated message that transports it.
 pub trait Carried: Sized + Send + 'static {
-    /// The generated message.
+    /// The type of the generated message.
     type Message: prost::Message + std::fmt::Debug + Default + 'static;
 
     /// Converts this value to its message.

@@ -18,25 +18,25 @@ pub enum InvalidJob {
     /// The job is missing.
     #[error("a job is missing")]
     Missing,
-    /// Its id.
+    /// The job's id is not valid.
     #[error(transparent)]
     Id(#[from] InvalidJobId),
-    /// It has no command.
+    /// The job has no command.
     #[error("a job's command is missing")]
     NoCommand,
-    /// Its command.
+    /// The job's command is not valid.
     #[error(transparent)]
     Command(#[from] InvalidCommand),
-    /// The agent of a task.
+    /// The name of a task's agent is not valid.
     #[error(transparent)]
     Agent(#[from] InvalidName),
-    /// The state of a task.
+    /// This version does not know the state of a task.
     #[error("a task in a state that this version does not know")]
     State,
     /// A task has ended without an outcome.
     #[error("a task that has ended has no outcome")]
     NoOutcome,
-    /// The outcome of a task.
+    /// The outcome of a task is not valid.
     #[error(transparent)]
     Outcome(#[from] InvalidOutcome),
 }

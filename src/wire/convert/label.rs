@@ -11,10 +11,10 @@ use crate::{
 /// The error for labels, or changes of labels, that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLabels {
-    /// The key or the value of a label.
+    /// The key or the value of a label is not valid.
     #[error(transparent)]
     Word(#[from] InvalidLabel),
-    /// There are too many.
+    /// The message contains too many changes of labels.
     #[error(transparent)]
     TooMany(#[from] OutOfBounds),
 }
@@ -24,7 +24,7 @@ pub(super) fn labels_out(labels: Labels) -> Vec<proto::Label> {
     labels.into_iter().map(label).collect()
 }
 
-/// Returns the valid labels of an agent, at most [`MAX_LABELS`] in order of their keys. The others are
+/// Returns the valid labels of an agent: the first [`MAX_LABELS`] in order of their keys. Invalid labels are
 /// dropped, because no target can name them.
 pub(super) fn labels_in(labels: Vec<proto::Label>) -> Labels {
     let word = |text: String| LabelWord::try_from(text).ok();

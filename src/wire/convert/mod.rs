@@ -1,6 +1,6 @@
 //! Converts between generated messages and domain types: one file for each noun, in both directions.
 //!
-//! Nothing outside of `wire` names a generated type; `tests/suite/architecture.rs` checks this. The
+//! Code outside of `wire` does not name generated types; `tests/suite/architecture.rs` checks this. The
 //! conversions refuse messages that are not valid, with an error type for each noun. They make no other
 //! decisions.
 

@@ -12,7 +12,7 @@ const MAX_SIGNAL: u32 = 64;
 /// The error for an outcome that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOutcome {
-    /// Its kind is missing, or this version does not know it.
+    /// The outcome's kind is missing, or this version does not know it.
     #[error("an outcome of a kind that this version does not know")]
     Kind,
     /// The exit status is over 255.

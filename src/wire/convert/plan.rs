@@ -81,7 +81,7 @@ impl TryFrom<proto::Plan> for Plan {
 
     fn try_from(plan: proto::Plan) -> Result<Self, InvalidPlan> {
         let share = |share: Option<proto::Share>| share.map(Share::try_from).transpose();
-        // Zero is not a valid value of any of these numbers, and counts as unset.
+        // None of these numbers can be zero, so zero means unset.
         let some = |count: Option<u32>| count.filter(|count| *count > 0);
         let pause_ms = plan.pause_ms.map(|ms| wait_ms(ms, "a pause")).transpose();
         Ok(Self {
@@ -107,7 +107,8 @@ impl From<Gate> for proto::Gate {
     }
 }
 
-/// Converts the gate as clients see it. The master does not send what an operator has acknowledged.
+/// Converts a gate, as clients see it. The failures and tasks that an operator has accepted are not in the
+/// message.
 impl From<proto::Gate> for Gate {
     fn from(gate: proto::Gate) -> Self {
         let state = match gate.state() {

@@ -1,4 +1,4 @@
-//! What agents report and propose, and the terms of join tokens.
+//! Proposals and addresses that agents report, and the terms of join tokens.
 
 use super::label::{labels_in, labels_out};
 use crate::{
@@ -20,25 +20,26 @@ use crate::{
 /// The error for a proposal, or the terms of a token, that are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidProposal {
-    /// The agent's name.
+    /// The agent's name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The key.
+    /// The fingerprint of a key does not have 32 bytes.
     #[error("a fingerprint of {0} bytes; it must have 32")]
     Fingerprint(usize),
-    /// The labels of terms. Invalid labels of an agent are dropped, but those of an operator are a mistake.
+    /// The terms have invalid or too many labels. Invalid labels of an agent are dropped instead; in terms,
+    /// which an operator has written, they are a mistake.
     #[error("labels that are not valid, or over {MAX_LABELS} of them")]
     Labels,
-    /// The names of terms.
+    /// The expression of allowed names in the terms is not valid.
     #[error(transparent)]
     Names(#[from] InvalidTarget),
-    /// The networks of terms.
+    /// An allowed network in the terms is not valid.
     #[error(transparent)]
     Network(#[from] InvalidNetwork),
-    /// The hosts of terms.
+    /// The hosts in the terms are not valid.
     #[error(transparent)]
     Hosts(#[from] InvalidHosts),
-    /// The terms have too many entries.
+    /// The terms have too many hosts, or the expression of allowed names is too long.
     #[error(transparent)]
     TooMany(#[from] OutOfBounds),
 }
@@ -58,7 +59,7 @@ impl From<ReportedAddress> for proto::ReportedAddress {
     }
 }
 
-/// Converts the address that an agent reports for direct links; `None` if its port is not valid.
+/// Converts the address that an agent reports for direct links. Returns `None` if its port is not valid.
 pub(super) fn reported_in(address: Option<proto::ReportedAddress>) -> Option<ReportedAddress> {
     let address = address?;
     let host = address.host.filter(|host| !host.is_empty());
@@ -71,7 +72,7 @@ impl From<DirectAddress> for proto::HostPort {
     }
 }
 
-/// Converts an address; `None` if it is not valid, so that it is neither used nor shown.
+/// Converts an address. Returns `None` if it is not valid, so that it is neither used nor shown.
 pub(super) fn address_in(address: Option<proto::HostPort>) -> Option<DirectAddress> {
     let address = address?;
     DirectAddress::new(&address.host, u16::try_from(address.port).ok()?, None)

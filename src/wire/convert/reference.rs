@@ -19,13 +19,13 @@ pub enum InvalidReference {
     /// The reference is missing.
     #[error("the job is missing")]
     Missing,
-    /// The job's id.
+    /// The job's id is not valid.
     #[error(transparent)]
     Id(#[from] InvalidJobId),
-    /// The job's number.
+    /// The job's number is too high.
     #[error(transparent)]
     Number(#[from] OutOfBounds),
-    /// The task's index.
+    /// The task's index is higher than that of any task.
     #[error("task {0}; a job has at most {MOST_TASKS}")]
     Task(u32),
 }

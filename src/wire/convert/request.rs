@@ -1,4 +1,4 @@
-//! Requests of operators about agents and jobs, and their answers.
+//! Requests of operators about agents and jobs, and the answers to them.
 
 use super::{
     InvalidMessage, InvalidProposal,
@@ -26,7 +26,8 @@ use crate::{
     },
 };
 
-/// Maximum number of keys with one name that an operator is shown. The number of pending keys is limited too.
+/// Maximum number of keys in the list of the keys that an operator saw before an approval. The number of
+/// pending keys is limited too.
 const MAX_SHOWN: usize = 1_000;
 
 fn names_out(names: Vec<AgentName>) -> Vec<String> {
@@ -108,8 +109,8 @@ impl TryFrom<proto::RejectAgentRequest> for RejectAgents {
 
     fn try_from(request: proto::RejectAgentRequest) -> Result<Self, InvalidMessage> {
         let Some(name) = request.name else {
-            // Digits without a name would be ignored, and more keys would be rejected than the operator
-            // meant.
+            // If digits without a name were ignored, the request would reject all keys, more than the
+            // operator meant.
             return match request.fingerprint {
                 Some(_) => Err(InvalidMessage::Missing("the name under which the key waits")),
                 None => Ok(Self::All),
@@ -363,7 +364,7 @@ fn result_out(result: JobResult) -> proto::JobResult {
 }
 
 fn result_in(result: i32) -> Result<Option<JobResult>, InvalidMessage> {
-    // An unknown result must not list all jobs.
+    // An unknown result must not be read as a missing filter, which would list all jobs.
     let result = proto::JobResult::try_from(result).map_err(|_| InvalidMessage::Missing("a known result"))?;
     Ok(JobResult::all().find(|known| result_out(*known) == result))
 }

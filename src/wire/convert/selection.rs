@@ -16,13 +16,13 @@ pub enum InvalidSelection {
     /// The target is missing.
     #[error("a target is missing")]
     Missing,
-    /// The target, or the expression of agents to leave out.
+    /// The target, or the expression of the agents to exclude, is not valid.
     #[error(transparent)]
     Target(#[from] InvalidTarget),
-    /// The label selector.
+    /// The label selector is not valid.
     #[error(transparent)]
     Selector(#[from] InvalidSelector),
-    /// The size of the sample.
+    /// The size of the sample is not valid.
     #[error("the sample: {0}")]
     Sample(#[from] InvalidPlan),
 }

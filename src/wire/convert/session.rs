@@ -20,7 +20,7 @@ use crate::{
 /// The error for a message of a session that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSession {
-    /// A Welcome or a Ping has no time at which it was sent.
+    /// A Welcome or a Ping does not contain the time at which the master sent it.
     #[error("a message of the master that does not say when it was sent")]
     NotSent,
 }
@@ -31,7 +31,8 @@ impl From<Protocol> for proto::ProtocolVersion {
     }
 }
 
-/// Converts the protocol of a message. A missing one becomes 0.0, which has never existed.
+/// Converts the protocol of a message. A missing protocol becomes 0.0, which is not the version of any
+/// protocol.
 pub(super) fn protocol_in(protocol: Option<proto::ProtocolVersion>) -> Protocol {
     let proto::ProtocolVersion { major, minor } = protocol.unwrap_or_default();
     Protocol { major, minor }
@@ -280,7 +281,7 @@ impl From<Inventory> for proto::Inventory {
     }
 }
 
-/// Converts the tasks of an inventory. Invalid tasks are counted and otherwise ignored.
+/// Converts an inventory. Invalid tasks are left out, and their number is counted.
 impl From<proto::Inventory> for Inventory {
     fn from(inventory: proto::Inventory) -> Self {
         let told = inventory.tasks.len();

@@ -9,7 +9,7 @@ use crate::{domain::control::MasterStatus, wire::proto};
 /// The error for a state of a master that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidStatus {
-    /// The fingerprint of its CA.
+    /// The fingerprint of the master's CA is not valid.
     #[error("the master's CA: {0}")]
     Ca(#[from] InvalidProposal),
 }

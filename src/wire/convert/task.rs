@@ -1,4 +1,4 @@
-//! The specification of a task that agents receive, and the tasks that they still have.
+//! The specification of a task that an agent receives, and the tasks that an agent reports that it has.
 
 use super::{
     InvalidOptions, InvalidReference,
@@ -25,19 +25,19 @@ pub enum InvalidTask {
     /// The task is missing.
     #[error("a task is missing")]
     Missing,
-    /// It has no command.
+    /// The task has no command.
     #[error("a task's command is missing")]
     NoCommand,
-    /// Its id.
+    /// The task's id is not valid.
     #[error(transparent)]
     Id(#[from] InvalidReference),
-    /// Its command.
+    /// The task's command is not valid.
     #[error(transparent)]
     Command(#[from] InvalidCommand),
-    /// Its environment, working directory or time limit.
+    /// The task's environment or working directory is not valid.
     #[error(transparent)]
     Options(#[from] InvalidOptions),
-    /// Its job's number, or a time.
+    /// The number of the task's job, or the task's time limit, is too high.
     #[error(transparent)]
     Bounds(#[from] OutOfBounds),
 }

@@ -1,5 +1,5 @@
-//! Streams arrive as they were sent, with any split into pieces and from any server, and end only at their
-//! end.
+//! Tests that a received stream equals the sent stream, for each split into pieces and for each kind of
+//! server, and that a stream without a proper end is an error.
 
 use proptest::prelude::*;
 use tokio_stream::wrappers::UnboundedReceiverStream;

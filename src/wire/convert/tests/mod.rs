@@ -1,4 +1,4 @@
-//! Values survive the conversion in both directions, and invalid messages are refused.
+//! Tests that values survive the conversion in both directions, and that invalid messages are refused.
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
@@ -29,7 +29,7 @@ use crate::{
 
 mod values;
 
-/// Checks that a value is equal after conversion to its message and back.
+/// Checks that the conversion of a value to its message and back returns an equal value.
 fn survives<T: Carried + Clone + PartialEq + std::fmt::Debug>(value: T) -> Result<(), TestCaseError> {
     prop_assert_eq!(T::from_message(value.clone().into_message()), Ok(value));
     Ok(())
