@@ -17,7 +17,8 @@ use bytes::Bytes;
 use prost::Message;
 use sloth_runner::{
     agent::{
-        finished::{Finished, Memory},
+        core::FinalRecord,
+        finished::Finished,
         spool::{self, Read, SpoolReader, SpoolWriter},
         supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
     },
@@ -406,7 +407,7 @@ fn file_seeds() -> Vec<Vec<u8>> {
     writer.append(Stream::Stderr, 6, b"second\n").unwrap();
     let list = directory.join("finished.log");
     let mut finished = Finished::open(&disk, &list, 20_000).unwrap();
-    let never = Memory::NeverStarted(Incarnation::new("directory", "boot"));
+    let never = FinalRecord::NeverStarted(Incarnation::new("directory", "boot"));
     finished.insert(TaskId { job, index: 0 }, 20_000, never).unwrap();
     let log = numbered(&logs.root().join(job.to_string()), 0, "log");
     let seeds = [log, numbered(&spool, 0, "frames"), list].map(|path| std::fs::read(path).unwrap()).to_vec();

@@ -13,20 +13,19 @@ use tonic::{Code, Status};
 use streaming::{Feeding, Hold, SpoolStream};
 
 use super::{
-    core::Decision,
+    actor::Opened,
+    core::{Decision, DiskError, Input, OpenedAttach},
+    handle::{Agent, AgentError},
     spool::{Read, SpoolReader},
-    state::{Agent, Opened, ReceivedOpen, Starting},
-    supervisor::protocol::{TaskEnding, TaskReply},
-    supervisor_client::StartResult,
+    supervisor::protocol::TaskReply,
     task_process::{Found, TaskProcess, ending_of_lost, find},
 };
 use crate::{
     domain::{
-        agent::START_PERMISSION,
-        attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
+        attach::{AttachRequest, AttachResponse, Open},
         control::{Closing, InputTaken, TaskGap},
         ids::{Incarnation, TaskId},
-        outcome::Ending,
+        outcome::{Ending, TaskEnding},
     },
     sys::{clock::boottime_ms, disk::Disk},
     wire::{agent::Outgoing, incoming::Incoming},
@@ -54,9 +53,15 @@ enum End {
     Failed(Status),
 }
 
+impl From<AgentError> for End {
+    fn from(error: AgentError) -> Self {
+        Self::Failed(Status::internal(error.to_string()))
+    }
+}
+
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
-        Self::Failed(Status::internal(format!("the agent's disk: {error}")))
+        AgentError::from(DiskError::from(error)).into()
     }
 }
 
@@ -123,101 +128,70 @@ impl Attach {
         let AttachRequest::Open(open) = self.request().await? else {
             return Err(invalid("an Attach begins with Open"));
         };
-        let received = ReceivedOpen {
-            id: open.id,
-            attempt: open.attempt,
+        let mut open = *open;
+        let is_fed = open.start.as_ref().is_some_and(|start| start.spec.input.is_fed());
+        let (id, attempt, agent) = (open.id, open.attempt, self.agent.clone());
+        let opened = OpenedAttach {
+            id,
+            attempt,
             incarnation: open.incarnation.clone(),
-            start_within: open.start.as_ref().map(|start| start.within.min(START_PERMISSION)),
+            start: open.start.take(),
             sent: open.sent,
             arrived: boottime_ms(),
-            by_admin: open.start.as_ref().is_some_and(|start| start.spec.by_admin),
+            revision: open.revision,
         };
-        self.agent.see(open.revision);
-        let Opened { decision, superseded, starting } = self.agent.open(&received).await?;
-        let (agent, id, attempt) = (self.agent.clone(), received.id, received.attempt);
+        let Opened { decision, process, superseded } = agent.open(opened).await?;
+        let fresh = process.map(|process| Hold::fresh(process, is_fed));
         let result = tokio::select! {
-            result = self.obey(id, decision, starting, *open) => result,
+            result = self.obey(&open, decision, fresh) => result,
             by = superseded.by() => self.send(AttachResponse::Superseded { by }).await,
         };
-        agent.release(id, attempt);
+        agent.tell(Input::AttachEnded { id, attempt }).await;
         result
     }
 
-    async fn obey(
-        &mut self,
-        id: TaskId,
-        decision: Decision,
-        starting: Option<Starting>,
-        mut open: Open,
-    ) -> Result<(), End> {
+    async fn obey(&mut self, open: &Open, decision: Decision, fresh: Option<Hold>) -> Result<(), End> {
+        let id = open.id;
         match decision {
-            Decision::Start => {
-                let Some((StartPermission { spec, .. }, starting)) = open.start.take().zip(starting) else {
-                    return Err(invalid("a task to start is missing"));
+            Decision::Started | Decision::Resume => {
+                let hold = match fresh {
+                    Some(hold) => hold,
+                    None => Hold::found(&self.agent.layout.task(id))?,
                 };
-                let is_fed = spec.input.is_fed();
-                match starting.start(spec).await {
-                    Ok(StartResult::Started(process)) => {
-                        self.stream(id, &open, Hold::fresh(process, is_fed)).await
-                    }
-                    Ok(StartResult::Known) => self.resume(id, &open).await,
-                    Ok(StartResult::Expired) => Err(expired()),
-                    // Decided again, with what is known now.
-                    Ok(StartResult::MemoryGone) => Err(memory_gone()),
-                    Err(reason) => {
-                        let reason = format!("the agent cannot start it: {reason}");
-                        self.end_unstarted(id, Ending::Refused(reason.into())).await
-                    }
-                }
+                self.stream(id, open, hold).await
             }
-            Decision::Resume => self.resume(id, &open).await,
-            Decision::Recall => match self.agent.recall(id)? {
-                Some(ending) => self.hand_over(id, ending).await,
-                None => Err(io::Error::other("a finished task without an ending").into()),
-            },
+            Decision::Recall(ending) => self.hand_over(id, ending).await,
             Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason.into())).await,
-            Decision::OtherIncarnation(reason) => {
-                let incarnation = self.agent.incarnation();
-                self.answer_unknown(&incarnation, reason).await
+            Decision::OtherIncarnation { incarnation, reason } => {
+                self.answer_unknown(incarnation, reason).await
             }
-            Decision::Promised => {
-                let incarnation = self.agent.promised_in(id)?;
-                self.answer_unknown(&incarnation, NEVER_STARTED).await
-            }
-            Decision::Promise => self.promise(id, open.attempt).await,
+            Decision::NeverStarted(incarnation) => self.answer_unknown(incarnation, NEVER_STARTED).await,
+            Decision::Unwritten(error) => self.promise(id, open.attempt, &error).await,
             Decision::Expired => Err(expired()),
+            Decision::MemoryGone => Err(memory_gone()),
             Decision::Superseded(by) => self.send(AttachResponse::Superseded { by }).await,
         }
     }
 
-    async fn answer_unknown(&mut self, incarnation: &Incarnation, reason: &str) -> Result<(), End> {
-        let (incarnation, reason) = (incarnation.clone(), reason.to_owned());
-        self.send(AttachResponse::Unknown { incarnation, reason }).await
+    async fn answer_unknown(&mut self, incarnation: Incarnation, reason: &str) -> Result<(), End> {
+        self.send(AttachResponse::Unknown { incarnation, reason: reason.to_owned() }).await
     }
 
-    /// Stores the promise never to start a task. The master is told "unknown" only after that, so that no delayed call can
-    /// still start the task. While the disk refuses the promise, the master is told so.
-    async fn promise(&mut self, id: TaskId, attempt: u64) -> Result<(), End> {
-        let mut has_told = false;
+    /// Waits until the disk takes the promise never to start a task, which it has just refused. The master gets the answer
+    /// "unknown" only after that, so that no delayed call can still start the task.
+    async fn promise(&mut self, id: TaskId, attempt: u64, error: &DiskError) -> Result<(), End> {
+        let reason = format!("the agent cannot write down that it will not start the task: {error}");
+        self.send(AttachResponse::Held(Some(reason))).await?;
         loop {
-            match self.agent.promise(id, attempt) {
-                Ok(true) => {
-                    let incarnation = self.agent.promised_in(id)?;
-                    return self.answer_unknown(&incarnation, NEVER_STARTED).await;
-                }
-                // A later call for the task has it now.
-                Ok(false) => return Err(End::Done),
-                Err(error) if !has_told => {
-                    has_told = true;
-                    let reason =
-                        format!("the agent cannot write down that it will not start the task: {error}");
-                    self.send(AttachResponse::Held(Some(reason))).await?;
-                }
-                Err(_) => {}
-            }
             tokio::select! {
                 request = self.request() => drop(request?),
                 () = tokio::time::sleep(DISK_RETRY) => {}
+            }
+            match self.agent.promise(id, attempt).await {
+                Ok(Some(incarnation)) => return self.answer_unknown(incarnation, NEVER_STARTED).await,
+                // A later call for the task has it now.
+                Ok(None) => return Err(End::Done),
+                Err(_) => {}
             }
         }
     }
@@ -229,19 +203,13 @@ impl Attach {
 
     /// Tells how a task ended and waits until the master has stored it.
     async fn hand_over(&mut self, id: TaskId, ending: TaskEnding) -> Result<(), End> {
-        let TaskEnding { outcome, end_offset, duration_ns } = ending.clone();
-        self.send(AttachResponse::Ended(EndedTask { outcome, end_offset, duration_ns })).await?;
+        self.send(AttachResponse::Ended(ending.clone())).await?;
         loop {
             if let AttachRequest::OutcomeStored = self.request().await? {
-                self.agent.finish(id, ending)?;
+                self.agent.finish(id, ending).await?;
                 return Ok(());
             }
         }
-    }
-
-    async fn resume(&mut self, id: TaskId, open: &Open) -> Result<(), End> {
-        let hold = Hold::found(&self.agent.layout.task(id))?;
-        self.stream(id, open, hold).await
     }
 
     /// How a lost task ended. All of its output is read for that, and the master told so first: an agent that says nothing for
@@ -280,7 +248,6 @@ impl Attach {
         if open.from_offset > 0 || !hold.waits {
             streaming.acknowledge(open.from_offset).await?;
         }
-        self.agent.save_seen();
         let ending = loop {
             if streaming.ending.is_none() && streaming.process.is_none() {
                 self.look_for_ending(id, &mut streaming).await?;

@@ -12,7 +12,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 use tokio::net::UnixStream;
 
-use super::state::Description;
+use super::handle::Description;
 use crate::{
     domain::{
         code::Code,

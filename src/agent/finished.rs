@@ -13,9 +13,9 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::supervisor::protocol::TaskEnding;
+use super::core::FinalRecord;
 use crate::{
-    domain::ids::{Incarnation, TaskId},
+    domain::ids::TaskId,
     sys::disk::{Disk, File, Open},
 };
 
@@ -30,22 +30,12 @@ const REWRITE_FROM: u64 = 1024 * 1024;
 /// Bytes that are read at once when the file is opened.
 const READ: usize = 64 * 1024;
 
-/// What the agent remembers of such a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Memory {
-    /// How it ended. The master has stored that.
-    Ending(TaskEnding),
-    /// It was never started in this incarnation, and never will be.
-    NeverStarted(Incarnation),
-}
-
 #[derive(Serialize, Deserialize)]
 struct Entry {
     id: TaskId,
     day: u64,
     #[serde(flatten)]
-    memory: Memory,
+    record: FinalRecord,
 }
 
 /// The file and its index.
@@ -193,23 +183,23 @@ impl Finished {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn get(&self, id: TaskId) -> io::Result<Option<Memory>> {
+    pub fn get(&self, id: TaskId) -> io::Result<Option<FinalRecord>> {
         let Some(line) = self.index.get(&id) else { return Ok(None) };
         let mut text = vec![0; usize::try_from(line.length).unwrap_or(LONGEST_LINE)];
         self.file.read_exact_at(line.at, &mut text)?;
         let entry: Entry = serde_json::from_slice(&text)?;
-        Ok(Some(entry.memory))
+        Ok(Some(entry.record))
     }
 
     /// Adds a task. What is known of a task stays.
     ///
     /// # Errors
     /// When the disk does not take it; the task is not in it then.
-    pub fn insert(&mut self, id: TaskId, day: u64, memory: Memory) -> io::Result<()> {
+    pub fn insert(&mut self, id: TaskId, day: u64, record: FinalRecord) -> io::Result<()> {
         if self.contains(id) {
             return Ok(());
         }
-        let mut line = serde_json::to_vec(&Entry { id, day, memory })?;
+        let mut line = serde_json::to_vec(&Entry { id, day, record })?;
         line.push(b'\n');
         if self.is_read_only {
             self.file = self.disk.open(&self.path, Open::OrNew)?;
@@ -230,7 +220,10 @@ impl Finished {
 mod tests {
     use super::*;
     use crate::{
-        domain::{ids::JobId, outcome::Ending},
+        domain::{
+            ids::{Incarnation, JobId},
+            outcome::{Ending, TaskEnding},
+        },
         sys::disk::model::Model,
     };
 
@@ -238,8 +231,12 @@ mod tests {
         TaskId { job: JobId::from_parts(1, n), index: 0 }
     }
 
-    fn ending(code: u8) -> Memory {
-        Memory::Ending(TaskEnding { outcome: Ending::Exited(code).into(), end_offset: 5, duration_ns: 7 })
+    fn ending(code: u8) -> FinalRecord {
+        FinalRecord::Ending(TaskEnding {
+            outcome: Ending::Exited(code).into(),
+            end_offset: 5,
+            duration_ns: 7,
+        })
     }
 
     fn file() -> (tempfile::TempDir, PathBuf) {
@@ -253,7 +250,7 @@ mod tests {
         let (_dir, path) = file();
         let mut finished = Finished::open(&Disk::default(), &path, 100).unwrap();
         finished.insert(id(1), 100, ending(1)).unwrap();
-        let promise = Memory::NeverStarted(Incarnation::new("dir", "boot"));
+        let promise = FinalRecord::NeverStarted(Incarnation::new("dir", "boot"));
         finished.insert(id(2), 100, promise.clone()).unwrap();
         let torn = b"{\"id\":\"a line that was not written to its end, and is longer than what follows it";
         finished.file.write_at(finished.size, &mut [IoSlice::new(torn)]).unwrap();
@@ -316,7 +313,7 @@ mod tests {
             let path = Path::new("/tasks/finished.log");
             let open = |day| Finished::open_with(&disk, path, day, 8, 900).unwrap();
             let (mut day, mut finished) = (100, open(100));
-            let mut taken: Vec<(TaskId, u64, Memory)> = Vec::new();
+            let mut taken: Vec<(TaskId, u64, FinalRecord)> = Vec::new();
             for n in 0..u128::from(model.roll(60)) {
                 model.fail([0, 0, 3, 9][usize::try_from(model.roll(4)).unwrap()]);
                 let memory = ending(u8::try_from(n).unwrap());

@@ -6,10 +6,11 @@ use rustls::ClientConfig;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    core::Input,
     enrollment::{Asked, Enrolled, Enrollment},
+    handle::{Agent, ConnectionState, DirectFrom},
     service::routes,
     session::Heard,
-    state::{Agent, ConnectionState, DirectFrom},
 };
 use crate::{
     domain::{
@@ -81,7 +82,7 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, s
             enrolled = enroll(&agent, &enrollment, &mut back_off) => enrolled,
             () = shutdown.stop.cancelled() => return,
         };
-        agent.belong_to(&Fingerprint::of(&enrolled.ca));
+        agent.tell(Input::BelongTo(Fingerprint::of(&enrolled.ca))).await;
         agent.trust.send_replace(enrollment.trust());
         let connected_at = Instant::now();
         let ended = connect(&agent, &enrollment, &enrolled, &master, &shutdown).await;

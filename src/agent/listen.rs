@@ -9,8 +9,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     enrollment::Enrollment,
+    handle::{Agent, DirectFrom},
     link, service,
-    state::{Agent, DirectFrom},
 };
 use crate::{
     sys::{descriptors, shutdown::Shutdown},

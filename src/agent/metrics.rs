@@ -6,12 +6,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::state::{Agent, ConnectionState};
+use super::handle::{Agent, ConnectionState};
 use crate::wire::SOFTWARE_VERSION;
 
 /// How an agent stands, as text for a scraper; `started_s` is when it began, in seconds since the Unix epoch.
 #[must_use]
-pub fn metrics(agent: &Agent, started_s: u64) -> String {
+pub async fn metrics(agent: &Agent, started_s: u64) -> String {
     let mut registry = Registry::with_prefix("sloth_runner_agent");
     registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
     let is_connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
@@ -19,7 +19,7 @@ pub fn metrics(agent: &Agent, started_s: u64) -> String {
     connected.set(i64::from(is_connected));
     registry.register("connected", "1 while the master has this agent", connected);
     let running = Gauge::<i64>::default();
-    running.set(agent.running_count().into());
+    running.set(agent.running_count().await.into());
     registry.register("tasks_running", "Commands that run now", running);
     let start = Gauge::<i64>::default();
     start.set(i64::try_from(started_s).unwrap_or(i64::MAX));

@@ -2,24 +2,24 @@
 //!
 //! Must not know the master's insides, the terminal or the command line.
 
+mod actor;
 pub mod attach;
 pub mod core;
 pub mod emergency;
 pub mod enrollment;
 pub mod facts;
 pub mod finished;
+pub mod handle;
 pub mod incarnation;
 pub mod layout;
 pub mod link;
 pub mod listen;
-pub mod master_clock;
 pub mod metrics;
 pub mod network;
 pub mod seen;
 pub mod service;
 pub mod session;
 pub mod spool;
-pub mod state;
 pub mod supervisor;
 pub mod supervisor_client;
 pub mod task_memory;

@@ -12,13 +12,14 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    core::Input,
     emergency::is_of_disk,
     enrollment::{Enrollment, Introduction},
+    handle::{Agent, ConnectionState, Description},
     incarnation::DirectoryId,
     layout::Layout,
     link, listen,
     metrics::metrics,
-    state::{Agent, ConnectionState, Description},
     supervisor_client::Supervisor,
     task_process,
     troubles::{Trouble, Troubles},
@@ -92,6 +93,8 @@ pub struct Network {
     metrics: Option<Listening>,
     master: HostPort,
     stop_orders: mpsc::Receiver<u32>,
+    /// Runs the agent's core.
+    core: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     _lock: Lock,
 }
@@ -205,7 +208,7 @@ impl Network {
             config.master.clone(),
             config.introduction,
         )?;
-        let agent = Agent::new(
+        let (agent, core) = Agent::new(
             config.description,
             layout,
             (supervisor, troubles),
@@ -224,6 +227,7 @@ impl Network {
             agent,
             master: config.master,
             stop_orders: ordered,
+            core: Box::pin(core),
             keeping: Box::pin(keeping),
             _lock: lock,
         })
@@ -241,10 +245,10 @@ impl Network {
         self.agent.troubles.clone()
     }
 
-    /// Tells whether no command runs.
-    pub fn is_idle(&self) -> impl Fn() -> bool + use<> {
-        let agent = self.agent.clone();
-        move || agent.running().is_ok_and(|running| running.is_empty())
+    /// Returns a handle to the agent.
+    #[must_use]
+    pub fn agent(&self) -> Agent {
+        self.agent.clone()
     }
 
     /// Runs until the agent is ordered to end, or `shutdown.stop` ends the connector.
@@ -253,12 +257,12 @@ impl Network {
         let keeping_ended = CancellationToken::new();
         let _ends_keeping = keeping_ended.clone().drop_guard();
         let keeping = self.keeping;
-        let tidying = agent.clone().keep_tidy();
+        // Not tracked: it ends with the last handle.
+        tokio::spawn(self.core);
         // Not tracked: it ends last, when the agent's handles are dropped or the supervisor has received the order to end.
         tokio::spawn(async move {
             tokio::select! {
                 () = keeping => {}
-                () = tidying => {}
                 () = keeping_ended.cancelled() => {}
             }
         });
@@ -275,7 +279,10 @@ impl Network {
             let stop = shutdown.stop.clone();
             shutdown.tracker.spawn(async move {
                 let Some(listener) = listening.listener(&measured.troubles, &stop).await else { return };
-                let render = move || std::future::ready(metrics(&measured, started_s));
+                let render = move || {
+                    let measured = measured.clone();
+                    async move { metrics(&measured, started_s).await }
+                };
                 scraped::serve(listener, render, stop).await;
             });
         }
@@ -290,8 +297,10 @@ impl Network {
             }
             () = shutdown.stop.cancelled() => false,
         };
-        let going_on = agent.running_count();
-        agent.remove_left_over();
+        let going_on = agent.running_count().await;
+        if let Err(error) = agent.remove_left_over().await {
+            tracing::warn!(%error, "cannot remove the directories of finished tasks");
+        }
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
             agent.supervisor.end().await;
@@ -324,19 +333,19 @@ fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
 ///
 /// A second order ends the grace at once.
 async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<u32>) {
-    agent.stop();
-    let is_idle = || agent.running().is_ok_and(|running| running.is_empty());
+    agent.tell(Input::Stop).await;
+    let running = agent.running_count().await;
     tracing::info!(
-        running = agent.running_count(),
+        running,
         grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         "ends; takes no new tasks"
     );
     tokio::select! {
-        () = until(is_idle) => {}
+        () = until_idle(agent) => {}
         () = tokio::time::sleep(grace) => {}
         _ = orders.recv() => {}
     }
-    let left = agent.running().unwrap_or_default();
+    let left = agent.running().await.unwrap_or_default();
     if !left.is_empty() {
         tracing::warn!(killed = left.len(), "kills what has not ended");
         for id in left {
@@ -346,17 +355,24 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
             }
         }
         let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
-        let _ = tokio::time::timeout(given_up, until(is_idle)).await;
+        let _ = tokio::time::timeout(given_up, until_idle(agent)).await;
     }
     let connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
     if connected {
-        let handed_over = until(|| agent.unfinished().is_ok_and(|tasks| tasks.is_empty()));
-        let _ = tokio::time::timeout(HAND_OVER, handed_over).await;
+        let _ = tokio::time::timeout(HAND_OVER, until_handed_over(agent)).await;
     }
 }
 
-async fn until(mut condition: impl FnMut() -> bool) {
-    while !condition() {
+/// Waits until no task runs.
+async fn until_idle(agent: &Agent) {
+    while !agent.is_idle().await {
+        tokio::time::sleep(STOPPING_STEP).await;
+    }
+}
+
+/// Waits until the master has stored the ends of all tasks.
+async fn until_handed_over(agent: &Agent) {
+    while !agent.unfinished().await.is_ok_and(|tasks| tasks.is_empty()) {
         tokio::time::sleep(STOPPING_STEP).await;
     }
 }

@@ -3,11 +3,7 @@
 use tokio::sync::mpsc;
 use tonic::{Status, service::Routes};
 
-use super::{
-    attach, session,
-    state::{Agent, Cancelled},
-    task_process,
-};
+use super::{attach, core::Cancelled, handle::Agent, session, task_process};
 use crate::{
     domain::{
         attach::{AttachRequest, AttachResponse, SignalTask, Signalled},
@@ -59,17 +55,18 @@ impl AgentCalls for Service {
 
     async fn signal(&self, signal: SignalTask) -> Result<Signalled, Status> {
         let SignalTask { id, by, grace_ms, seal } = signal;
-        let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
-        let cancelled = self.agent.cancel(id).await.map_err(disk)?;
-        if cancelled == Cancelled::Spooled {
+        // The master gives the order again after an error.
+        let unavailable = |error: String| Status::unavailable(error);
+        let cancelled = self.agent.cancel(id).await.map_err(|error| unavailable(error.to_string()))?;
+        if let Cancelled::Spooled(_) = cancelled {
             let killed = task_process::kill(&self.agent.layout, id, by, seal, grace_ms).await;
-            // The master gives the order again.
-            killed.map_err(|error| Status::unavailable(error.to_string()))?;
+            killed.map_err(|error| unavailable(error.to_string()))?;
         }
-        let incarnation = match cancelled {
-            Cancelled::NeverStarted => self.agent.promised_in(id).map_err(disk)?,
-            Cancelled::Spooled | Cancelled::Finished => self.agent.incarnation(),
-        };
-        Ok(Signalled { known: cancelled != Cancelled::NeverStarted, incarnation })
+        Ok(match cancelled {
+            Cancelled::NeverStarted(incarnation) => Signalled { known: false, incarnation },
+            Cancelled::Spooled(incarnation) | Cancelled::Ended(incarnation) => {
+                Signalled { known: true, incarnation }
+            }
+        })
     }
 }

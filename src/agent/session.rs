@@ -6,8 +6,9 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    core::{Input, Introduction},
     facts::FactsReader,
-    state::{Agent, ConnectionState},
+    handle::{Agent, ConnectionState},
     task_process::record_of,
 };
 use crate::{
@@ -60,26 +61,26 @@ fn heartbeat() -> FromAgent {
     FromAgent::Heartbeat { at_ms: boottime_ms() }
 }
 
-fn hello(agent: &Agent) -> Hello {
+fn hello(agent: &Agent, Introduction { incarnation, seen, is_stopping }: Introduction) -> Hello {
     let description = &agent.description;
     Hello {
         protocol: PROTOCOL,
         version: SOFTWARE_VERSION.to_owned(),
-        incarnation: agent.incarnation(),
+        incarnation,
         labels: description.labels.clone(),
         direct: description.reported(),
         link: description.link,
-        seen: agent.seen(),
+        seen,
         trust: TrustBasis::of_word(&agent.trust.borrow()),
-        is_stopping: agent.is_stopping(),
+        is_stopping,
         at_ms: boottime_ms(),
     }
 }
 
 /// Everything unfinished that lies in the agent's directory, in messages of a good size. What cannot be read is left out: the
 /// master learns of it when it asks for that very task.
-fn inventory(agent: &Agent) -> Vec<Inventory> {
-    let known = agent.unfinished().unwrap_or_default();
+async fn inventory(agent: &Agent) -> Vec<Inventory> {
+    let known = agent.unfinished().await.unwrap_or_default();
     let held = |id: &TaskId| {
         let record = record_of(&agent.layout.task(*id)).ok().flatten()?;
         Some(HeldTask { id: *id, spec: record.spec, started_ms: record.started_unix_ms })
@@ -107,7 +108,10 @@ pub async fn serve(
     heard: mpsc::Sender<Heard>,
     stop: CancellationToken,
 ) {
-    if answers.send(Ok(FromAgent::Hello(Box::new(hello(&agent))))).await.is_err() {
+    let mut stopping = agent.stopping.clone();
+    stopping.mark_unchanged();
+    let Ok(introduction) = agent.introduce().await else { return };
+    if answers.send(Ok(FromAgent::Hello(Box::new(hello(&agent, introduction))))).await.is_err() {
         return;
     }
     let mut facts = FactsReader::default();
@@ -129,7 +133,7 @@ pub async fn serve(
                 }
                 let pinged = matches!(request, ToAgent::Ping(_));
                 if matches!(request, ToAgent::Inventory) {
-                    for inventory in inventory(&agent) {
+                    for inventory in inventory(&agent).await {
                         if answers.send(Ok(FromAgent::Inventory(inventory))).await.is_err() {
                             return;
                         }
@@ -145,11 +149,11 @@ pub async fn serve(
                 }
             }
             () = tokio::time::sleep_until(next_beat) => {
-                agent.look_at_directory();
-                let troubles = agent.all_troubles();
+                agent.tell(Input::CheckMemory).await;
+                let troubles = agent.all_troubles().await;
                 let message = if beats % HEARTBEATS_PER_FACTS == 0 || troubles != told {
                     told.clone_from(&troubles);
-                    FromAgent::Facts(Box::new(facts.read(agent.running_count(), troubles)))
+                    FromAgent::Facts(Box::new(facts.read(agent.running_count().await, troubles)))
                 } else {
                     heartbeat()
                 };
@@ -160,8 +164,8 @@ pub async fn serve(
                     return;
                 }
             }
-            () = agent.stopping.notified() => {
-                let stopping = FromAgent::Stopping { running: agent.running_count() };
+            Ok(()) = stopping.changed() => {
+                let stopping = FromAgent::Stopping { running: agent.running_count().await };
                 if answers.send(Ok(stopping)).await.is_err() {
                     return;
                 }
@@ -177,25 +181,23 @@ pub async fn serve(
 }
 
 /// Who runs commands as root, or as the master's user, on the master's machine, can take its keys.
-fn guard_master(agent: &Agent, welcome: &Welcome) {
+fn guards_master(agent: &Agent, welcome: &Welcome) -> bool {
     let me = nix::unistd::geteuid().as_raw();
     let could_be_master = me == 0 || me == welcome.user_id;
     let is_there = could_be_master && welcome.machine.is_some() && welcome.machine == machine_digest();
     if is_there && !agent.trusts_operators {
         tracing::info!("on the master's machine: runs commands of administrators only (--trust-operators)");
     }
-    agent.guard_master(is_there && !agent.trusts_operators);
+    is_there && !agent.trusts_operators
 }
 
 /// Takes what the master says; what the connection's owner has to know comes back.
 async fn take(agent: &Agent, request: ToAgent) -> Option<Heard> {
     match request {
         ToAgent::Welcome(welcome) => {
-            agent.see(welcome.revision);
-            // Before its clock is known: nothing is started before that.
-            guard_master(agent, &welcome);
-            agent.note_master_clock(welcome.sent, welcome.echo);
-            agent.save_seen();
+            let guards_master = guards_master(agent, &welcome);
+            let Welcome { revision, sent, echo, .. } = *welcome;
+            agent.tell(Input::Welcomed { guards_master, revision, sent, echo }).await;
             let proposed = welcome.proposed;
             if !proposed.is_empty() {
                 let accept = acceptance(&agent.description.name);
@@ -210,11 +212,7 @@ async fn take(agent: &Agent, request: ToAgent) -> Option<Heard> {
             message: refused.message,
         }),
         ToAgent::Ping(ping) => {
-            agent.note_master_clock(ping.sent, ping.echo);
-            if let Some(revision) = ping.revision {
-                agent.see(revision);
-                agent.save_seen();
-            }
+            agent.tell(Input::Pinged { revision: ping.revision, sent: ping.sent, echo: ping.echo }).await;
             Some(Heard::Alive)
         }
         ToAgent::Inventory => Some(Heard::Alive),

@@ -168,8 +168,6 @@ pub enum StartResult {
     Known,
     /// The permission expired before a process could begin, and nothing was started.
     Expired,
-    /// The agent's memory of tasks was removed before a process could begin, and nothing was started.
-    MemoryGone,
 }
 
 /// Lets nobody wait for shims when this is gone.

@@ -5,12 +5,11 @@
 use std::io;
 
 use super::{
-    core::Knowledge,
+    core::{FinalRecord, Knowledge},
     emergency::is_of_disk,
-    finished::{Finished, Memory},
+    finished::Finished,
     incarnation::DirectoryId,
     layout::Layout,
-    supervisor::protocol::TaskEnding,
 };
 use crate::{
     domain::ids::{Incarnation, TaskId},
@@ -75,55 +74,36 @@ impl TaskMemory {
         self.incarnation()
     }
 
-    /// What is known of a task.
+    /// Returns what the disk knows of a task.
     ///
     /// # Errors
     /// When the disk cannot be read, which says nothing about the task.
     pub fn knowledge(&self, id: TaskId) -> io::Result<Knowledge> {
         Ok(match self.get(id)? {
-            Some(Memory::Ending(_)) => Knowledge::Finished,
-            Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
+            Some(record) => Knowledge::Recorded(record),
             None if self.layout.task(id).root().try_exists()? => Knowledge::Spooled,
             None => Knowledge::Nothing,
         })
     }
 
-    /// Writes down that a task was not started in an incarnation, and never will be.
+    /// Writes the permanent record of a task, in memory if the disk refuses it. A record that exists is kept.
     ///
     /// # Errors
-    /// When the disk does not take it.
-    pub fn promise(&mut self, id: TaskId, incarnation: Incarnation) -> io::Result<()> {
-        self.insert(id, Memory::NeverStarted(incarnation))
-    }
-
-    /// The incarnation in which the agent promised never to start a task. Asked of a task of which that is known.
-    ///
-    /// # Errors
-    /// When the disk cannot be read.
-    pub fn promised_in(&self, id: TaskId) -> io::Result<Incarnation> {
-        match self.get(id)? {
-            Some(Memory::NeverStarted(incarnation)) => Ok(incarnation),
-            Some(Memory::Ending(_)) | None => Err(io::Error::other("a promise that was not written down")),
+    /// When neither takes it.
+    pub fn record(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
+        if self.is_finished(id) {
+            return Ok(());
         }
-    }
-
-    /// Writes down how a task ended that the master has stored.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub fn finish(&mut self, id: TaskId, ending: TaskEnding) -> io::Result<()> {
-        self.insert(id, Memory::Ending(ending))
-    }
-
-    /// How a finished task ended.
-    ///
-    /// # Errors
-    /// When the disk cannot be read.
-    pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
-        Ok(match self.get(id)? {
-            Some(Memory::Ending(ending)) => Some(ending),
-            Some(Memory::NeverStarted(_)) | None => None,
-        })
+        match self.finished.insert(id, today(), record.clone()) {
+            Err(error) if is_of_disk(&error) => {
+                if self.emergency.is_none() {
+                    let path = self.layout.emergency().make()?.join("finished.log");
+                    self.emergency = Some(Finished::open(&Disk::default(), &path, today())?);
+                }
+                self.emergency.as_mut().map_or(Err(error), |emergency| emergency.insert(id, today(), record))
+            }
+            inserted => inserted,
+        }
     }
 
     /// Whether nothing of the task is needed but what was written down.
@@ -132,27 +112,10 @@ impl TaskMemory {
         self.finished.contains(id) || self.emergency.as_ref().is_some_and(|emergency| emergency.contains(id))
     }
 
-    fn get(&self, id: TaskId) -> io::Result<Option<Memory>> {
+    fn get(&self, id: TaskId) -> io::Result<Option<FinalRecord>> {
         match (self.finished.get(id)?, &self.emergency) {
             (None, Some(emergency)) => emergency.get(id),
             (found, _) => Ok(found),
-        }
-    }
-
-    /// Writes something down, in memory where the disk does not take it.
-    fn insert(&mut self, id: TaskId, memory: Memory) -> io::Result<()> {
-        if self.is_finished(id) {
-            return Ok(());
-        }
-        match self.finished.insert(id, today(), memory.clone()) {
-            Err(error) if is_of_disk(&error) => {
-                if self.emergency.is_none() {
-                    let path = self.layout.emergency().make()?.join("finished.log");
-                    self.emergency = Some(Finished::open(&Disk::default(), &path, today())?);
-                }
-                self.emergency.as_mut().map_or(Err(error), |emergency| emergency.insert(id, today(), memory))
-            }
-            inserted => inserted,
         }
     }
 }

@@ -15,14 +15,14 @@ use super::{
     layout::{Layout, TaskLayout},
     spool,
     supervisor::{
-        protocol::{Lines, TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+        protocol::{Lines, TaskRecord, TaskReply, TaskRequest, line},
         server::is_live,
     },
 };
 use crate::{
     domain::{
         ids::TaskId,
-        outcome::{Ending, Outcome},
+        outcome::{Ending, Outcome, TaskEnding},
         seal::Seal,
     },
     sys::{disk::Disk, paths::read_optional, process::boot_id, socket},

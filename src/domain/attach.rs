@@ -10,7 +10,7 @@ use super::{
     control::{Closing, InputTaken, Stdin, TaskGap, WindowSize},
     frame::Frame,
     ids::{Incarnation, TaskId},
-    outcome::Outcome,
+    outcome::TaskEnding,
     revision::SealedRevision,
     seal::Seal,
     session::SentAt,
@@ -74,7 +74,7 @@ pub enum AttachResponse {
     /// The next output of the task.
     Output(Vec<Frame>),
     /// The task has ended, and all of its output was sent before this.
-    Ended(EndedTask),
+    Ended(TaskEnding),
     /// The agent does not know the task and did not start it.
     Unknown {
         /// The incarnation that does not know it. If it is the one that the master recorded, the agent has
@@ -96,17 +96,6 @@ pub enum AttachResponse {
     InputTaken(InputTaken),
     /// The reason why the agent's disk blocks the command's output; `None` when it no longer does.
     Held(Option<String>),
-}
-
-/// The end of a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EndedTask {
-    /// The outcome.
-    pub outcome: Outcome,
-    /// The number of bytes that it printed, both streams together.
-    pub end_offset: u64,
-    /// How long it ran, in nanoseconds by the agent's monotonic clock.
-    pub duration_ns: u64,
 }
 
 /// Stops a task. An agent that does not know it never starts it.

@@ -24,6 +24,7 @@ pub mod operator;
 pub mod outcome;
 pub mod plan;
 pub mod proposal;
+pub mod reply_to;
 pub mod revision;
 pub mod seal;
 pub mod seam;

@@ -19,6 +19,17 @@ pub struct Outcome {
     pub background: u32,
 }
 
+/// The end of a task: its outcome, and how much it printed until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEnding {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The number of bytes that it printed, both streams together.
+    pub end_offset: u64,
+    /// How long it ran, in nanoseconds by the agent's monotonic clock.
+    pub duration_ns: u64,
+}
+
 /// The eight ways in which a task can end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -35,7 +35,7 @@ use crate::{
     sys::{
         clock::{self, BootInstant},
         shutdown::Shutdown,
-        vital::{Pulse, Vital},
+        vital::{Pulse, run_vital},
     },
     trust::sealer::Sealer,
 };
@@ -138,8 +138,11 @@ impl Actor {
     }
 
     /// Runs until `shutdown.now`. `pulse` beats with each input and each tick.
-    pub async fn run(mut self, pulse: Pulse) {
-        let _vital = Vital::new("the master's core");
+    pub async fn run(self, pulse: Pulse) {
+        run_vital("the master's core", self.run_unguarded(pulse)).await;
+    }
+
+    async fn run_unguarded(mut self, pulse: Pulse) {
         let mut tick = tokio::time::interval(TICK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

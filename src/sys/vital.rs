@@ -1,20 +1,35 @@
 //! Ends the process when an essential task or thread panics: its state is no longer trustworthy. The service manager starts the
 //! process again.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-/// A guard that ends the process if a panic drops it. Held by each task or thread that the process cannot
-/// work without.
+/// Runs a task that the process cannot work without, and ends the process if the task panics. `what` names the task in the
+/// log. A task that is dropped ends nothing, even if another part of the thread has panicked.
+pub async fn run_vital<F: Future>(what: &str, task: F) -> F::Output {
+    let mut task = pin!(task);
+    std::future::poll_fn(|context| {
+        let poll = AssertUnwindSafe(|| task.as_mut().poll(context));
+        // What a panic leaves behind is not used again.
+        catch_unwind(poll).unwrap_or_else(|_| end_after_panic(what))
+    })
+    .await
+}
+
+/// A guard for a thread that the process cannot work without: it ends the process if a panic drops it.
 #[derive(Debug)]
 pub struct Vital {
     what: &'static str,
 }
 
 impl Vital {
-    /// Creates a guard for the task or thread that holds it. `what` names the task or thread in the log.
+    /// Creates a guard for the thread that holds it. `what` names the thread in the log.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
         Self { what }
@@ -30,7 +45,7 @@ impl Drop for Vital {
 }
 
 /// Ends the process because a part of it has panicked. The panic itself was reported when it happened.
-pub fn end_after_panic(what: &str) -> ! {
+fn end_after_panic(what: &str) -> ! {
     tracing::error!("{what} has panicked: the process ends, since it cannot do its work any more");
     std::process::abort()
 }

@@ -38,7 +38,7 @@ const IMPURE: [&str; 8] = [
 const PURE: [&str; 11] = [
     "domain/",
     "master/core/",
-    "agent/core.rs",
+    "agent/core/",
     "tui/model/",
     "tui/update/",
     "tui/view/",

@@ -18,19 +18,20 @@ use std::{
 
 use crate::dice::Dice;
 use sloth_runner::{
-    agent::{
-        core::{Asked, Core as Agent, Decision, Knowledge},
-        master_clock::MasterClock,
+    agent::core::{
+        Cancelled as CancelledTask, Core as Agent, Decision, Effect as AgentEffect, FinalRecord,
+        Input as AgentInput, Introduction, Knowledge, OpenedAttach, Reply as AgentReply, StartEnd,
     },
     domain::{
         agent::LinkPreference,
+        attach::StartPermission,
         command::{Bytes, Command, TaskSpec, Variable},
         control::Cancelled,
         fingerprint::Fingerprint,
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{JobOptions, TaskState},
         name::Labels,
-        outcome::{Ending, KillProof, Outcome},
+        outcome::{Ending, KillProof, Outcome, TaskEnding},
         proposal::Accepted,
         revision::SealedRevision,
         session::{Echo, SentAt},
@@ -119,6 +120,8 @@ struct Stream {
     /// The agent's side: the offset up to which it has sent, and up to which it may; `None` while it is not
     /// streaming.
     sending: Option<(u64, u64)>,
+    /// The offset from which the master has requested output, and up to which the agent may send.
+    requested: Option<(u64, u64)>,
     said_end: bool,
     /// The master has all output before this offset, from this stream or from before it.
     received: u64,
@@ -134,7 +137,12 @@ struct Stream {
 /// An order to stop the task, under way to the agent, or its answer under way back.
 enum Signal {
     Order(SessionId),
-    Answer { known: bool, incarnation: Incarnation },
+    /// The agent's core has the order.
+    Asked(Ticket),
+    Answer {
+        known: bool,
+        incarnation: Incarnation,
+    },
 }
 
 /// A message of the master in a session.
@@ -151,13 +159,6 @@ struct Disk {
     term: u64,
 }
 
-/// The permanent record of the task on the agent's disk.
-#[derive(Clone, PartialEq)]
-enum Memory {
-    Ending(Ending, u64),
-    NeverStarted(Incarnation),
-}
-
 /// The true state of the command.
 struct Running {
     printed: u64,
@@ -168,13 +169,40 @@ struct Running {
 
 struct AgentSide {
     core: Agent,
-    clock: Option<MasterClock>,
+    /// Answers of the core, to orders to stop the task and to other questions.
+    replies: HashMap<Ticket, AgentReply>,
+    last_ticket: Ticket,
+    /// The stream that has the task.
+    holder: Option<usize>,
+    /// Whether the task is being started: its process runs, and the core does not know it yet.
+    is_starting: bool,
     /// The directory that it has opened.
     directory: u64,
     /// When it sent the heartbeat that is under way to the master; `None` if there is none.
     heartbeat: Option<u64>,
     /// Whether it has begun another incarnation and must reconnect to report it.
     reconnects: bool,
+}
+
+impl AgentSide {
+    fn new(incarnation: Incarnation, seen: SealedRevision, directory: u64) -> Self {
+        Self {
+            core: Agent::new(incarnation, (None, seen)),
+            replies: HashMap::new(),
+            // The tickets below are the numbers of streams.
+            last_ticket: Ticket(1 << 32),
+            holder: None,
+            is_starting: false,
+            directory,
+            heartbeat: None,
+            reconnects: false,
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.last_ticket = self.last_ticket.next();
+        self.last_ticket
+    }
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "what is true of each of its parts")]
@@ -207,7 +235,9 @@ struct Simulation {
     directory: u64,
     spool: bool,
     spool_from: u64,
-    finished: Option<Memory>,
+    finished: Option<FinalRecord>,
+    /// The highest revision of the master's store that the agent has written to its disk.
+    saved_seen: SealedRevision,
     boot: u64,
     frozen: bool,
     /// Whether nothing arrives on either side.
@@ -299,17 +329,12 @@ impl Simulation {
             synced: 0,
             session: SessionId(0),
             heard: None,
-            agent: AgentSide {
-                core: Agent::new(incarnation, SealedRevision::default()),
-                clock: None,
-                directory: 1,
-                heartbeat: None,
-                reconnects: false,
-            },
+            agent: AgentSide::new(incarnation, SealedRevision::default(), 1),
             directory: 1,
             spool: false,
             spool_from: 0,
             finished: None,
+            saved_seen: SealedRevision::default(),
             boot: 1,
             frozen: false,
             silent: false,
@@ -452,6 +477,7 @@ impl Simulation {
             to_agent: VecDeque::from([open]),
             to_master: VecDeque::new(),
             sending: None,
+            requested: None,
             said_end: false,
             received: from,
             is_withdrawn: false,
@@ -506,12 +532,12 @@ impl Simulation {
         }
         self.session_ends();
         self.session = SessionId(self.time * 100 + self.dice.roll(100));
-        let seen = self.agent.core.seen();
+        let Introduction { incarnation, seen, .. } = self.introduce();
         let newcomer = Newcomer {
             session: self.session,
             name: "a".parse().unwrap(),
             fingerprint: Fingerprint::of(b"a"),
-            incarnation: self.agent.core.incarnation().clone(),
+            incarnation,
             labels: Labels::new(),
             version: String::new().into(),
             address: String::new(),
@@ -595,15 +621,9 @@ impl Simulation {
 
     fn restart_agent(&mut self) {
         self.trace(|| "restart_agent".to_owned());
-        let seen = self.agent.core.seen();
-        self.agent = AgentSide {
-            core: Agent::new(self.life(), seen),
-            clock: None,
-            directory: self.directory,
-            heartbeat: None,
-            reconnects: false,
-        };
+        self.agent = AgentSide::new(self.life(), self.saved_seen, self.directory);
         self.frozen = false;
+        self.signals.retain(|signal| !matches!(signal, Signal::Asked(_)));
         for stream in &mut self.streams {
             stream.agent_alive = false;
         }
@@ -733,20 +753,67 @@ impl Simulation {
 
     fn knowledge(&self) -> Knowledge {
         match &self.finished {
-            Some(Memory::Ending(..)) => Knowledge::Finished,
-            Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
+            Some(record) => Knowledge::Recorded(record.clone()),
             None if self.spool => Knowledge::Spooled,
             None => Knowledge::Nothing,
         }
     }
 
-    /// An agent whose directory was replaced begins another incarnation before it makes a decision.
-    fn check_directory(&mut self) {
-        if self.agent.directory != self.directory {
-            self.agent.directory = self.directory;
-            let life = self.life();
-            self.agent.core.renew(life);
-            self.agent.reconnects = true;
+    /// The agent's core takes a step, and its effects are performed.
+    fn agent_step(&mut self, input: AgentInput) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let now = self.boottime();
+            for effect in self.agent.core.step(input, now) {
+                self.agent_performs(effect, &mut inputs);
+            }
+        }
+    }
+
+    fn agent_performs(&mut self, effect: AgentEffect, inputs: &mut VecDeque<AgentInput>) {
+        match effect {
+            AgentEffect::LookUp(id) => {
+                let knowledge = self.knowledge();
+                // An agent whose directory was replaced begins another incarnation before it makes a decision.
+                if knowledge == Knowledge::Nothing && self.agent.directory != self.directory {
+                    self.agent.directory = self.directory;
+                    inputs.push_back(AgentInput::MemoryReplaced(self.life()));
+                }
+                inputs.push_back(AgentInput::LookedUp(id, Ok(knowledge)));
+            }
+            AgentEffect::Record(id, record) => {
+                self.finished.get_or_insert(record);
+                inputs.push_back(AgentInput::Recorded(id, Ok(())));
+            }
+            AgentEffect::Start { spec, .. } => self.start(&spec),
+            AgentEffect::Supersede(_, by) => {
+                if let Some(at) = self.agent.holder.take() {
+                    let stream = &mut self.streams[at];
+                    if std::mem::take(&mut stream.agent_alive) {
+                        stream.to_master.push_back(ToMaster::Superseded(by));
+                    }
+                }
+            }
+            AgentEffect::Opened(_, Ticket(at), decision) => {
+                let at = usize::try_from(at).unwrap();
+                self.opened(at, decision.unwrap());
+            }
+            AgentEffect::Reply(ticket, reply) => {
+                self.agent.replies.insert(ticket, reply);
+            }
+            AgentEffect::SaveSeen(_, seen) => self.saved_seen = seen,
+            AgentEffect::ReportIncarnation => self.agent.reconnects = true,
+            AgentEffect::RemoveDirectories(_) => inputs.push_back(AgentInput::Removed),
+            AgentEffect::Release(_) | AgentEffect::CheckMemory | AgentEffect::ReportStopping => {}
+        }
+    }
+
+    fn introduce(&mut self) -> Introduction {
+        let ticket = self.agent.ticket();
+        self.agent_step(AgentInput::Introduce(ReplyTo::new(ticket)));
+        match self.agent.replies.remove(&ticket) {
+            Some(AgentReply::Introduction(introduction)) => introduction,
+            other => unreachable!("{other:?}"),
         }
     }
 
@@ -776,8 +843,10 @@ impl Simulation {
                     && self.finished.is_none()
                     && let Some(ending) = command.ending.clone()
                 {
-                    self.finished = Some(Memory::Ending(ending, command.printed));
-                    self.agent.core.forget(task());
+                    let outcome = ending.into();
+                    let ending = TaskEnding { outcome, end_offset: command.printed, duration_ns: 1 };
+                    let ticket = self.agent.ticket();
+                    self.agent_step(AgentInput::Finish(task(), ending, ReplyTo::new(ticket)));
                 }
             }
             Some(ToAgent::Acknowledge(_) | ToAgent::Unsent { .. }) | None => {}
@@ -793,79 +862,74 @@ impl Simulation {
         start_within: Option<u64>,
         sent: SentAt,
     ) {
-        self.agent.core.see(SealedRevision { revision: order.revision, seal: None });
-        let knowledge = self.knowledge();
-        if knowledge == Knowledge::Nothing {
-            self.check_directory();
-        }
-        let arrived = self.boottime();
-        let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent, arrived));
-        let start_until = start_within.map(|within| earliest.map_or(0, |sent| sent + within));
-        let asked = Asked {
+        self.streams[at].requested = Some((from, grant));
+        let permission = |within| {
+            let (spec, _) = order.start.clone()?;
+            Some(StartPermission { spec, within: Duration::from_millis(within) })
+        };
+        let attach = OpenedAttach {
             id: task(),
             attempt: order.attempt,
-            start_until,
             incarnation: order.incarnation,
-            by_admin: true,
+            start: start_within.and_then(permission),
+            sent: Some(sent),
+            arrived: self.boottime(),
+            revision: SealedRevision { revision: order.revision, seal: None },
         };
-        let now = self.boottime();
-        let decision = self.agent.core.open(&asked, knowledge, now);
-        self.trace(|| {
-            format!("agent at {now}, which knows {knowledge:?}, hears {asked:?} and decides {decision:?}")
-        });
+        self.trace(|| format!("agent, which knows {:?}, takes {attach:?}", self.knowledge()));
+        self.agent_step(AgentInput::Open(Box::new(attach), ReplyTo::new(Ticket(at as u64))));
+    }
+
+    /// The task is started; the core is notified later.
+    fn start(&mut self, spec: &TaskSpec) {
+        assert!(self.time <= self.deadline, "started {} ms after its deadline", self.time - self.deadline);
+        let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
+        assert!(!is_stopped, "started after an operator was told that it cannot");
+        // A lost outcome does not say that the command never started.
+        let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
+        assert!(told.is_none(), "started after its outcome was told: {told:?}");
+        assert_eq!(self.starts, 0, "started again");
+        assert_eq!(spec.environment, [secret()], "its variables were forgotten before it was started");
+        self.starts += 1;
+        self.spool = true;
+        self.command = Some(Running { printed: 0, ending: None, boot: self.boot });
+        self.agent.is_starting = true;
+    }
+
+    /// The agent's core learns that the task was started.
+    fn start_ends(&mut self) {
+        if !self.frozen && std::mem::take(&mut self.agent.is_starting) {
+            self.agent_step(AgentInput::StartEnded(task(), StartEnd::Started));
+        }
+    }
+
+    /// The core has decided on a stream.
+    fn opened(&mut self, at: usize, decision: Decision) {
+        self.trace(|| format!("agent decides {decision:?}"));
         let answer = match decision {
-            Decision::Start => {
-                assert!(
-                    self.time <= self.deadline,
-                    "started {} ms after its deadline",
-                    self.time - self.deadline
-                );
-                let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
-                assert!(!is_stopped, "started after an operator was told that it cannot");
-                // A lost outcome does not say that the command never started.
-                let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
-                assert!(told.is_none(), "started after its outcome was told: {told:?}");
-                assert_eq!(self.starts, 0, "started again");
-                let environment = order.start.map(|(spec, _)| spec.environment);
-                assert_eq!(
-                    environment,
-                    Some(vec![secret()]),
-                    "its variables were forgotten before it was started"
-                );
-                self.starts += 1;
-                self.spool = true;
-                self.command = Some(Running { printed: 0, ending: None, boot: self.boot });
-                ToMaster::Started
+            Decision::Started | Decision::Resume => ToMaster::Started,
+            Decision::Recall(TaskEnding { outcome, end_offset, .. }) => {
+                ToMaster::Ended(outcome.ending, end_offset)
             }
-            Decision::Resume => ToMaster::Started,
-            Decision::Recall => match self.finished.clone() {
-                Some(Memory::Ending(ending, printed)) => ToMaster::Ended(ending, printed),
-                _ => unreachable!(),
-            },
-            Decision::Promised => match self.finished.clone() {
-                Some(Memory::NeverStarted(incarnation)) => ToMaster::Unknown(incarnation),
-                _ => unreachable!(),
-            },
-            Decision::OtherIncarnation(_) => ToMaster::Unknown(self.agent.core.incarnation().clone()),
-            Decision::Promise => {
-                let incarnation = self.agent.core.incarnation().clone();
-                self.finished = Some(Memory::NeverStarted(incarnation.clone()));
-                self.agent.core.forget(task());
+            Decision::NeverStarted(incarnation) | Decision::OtherIncarnation { incarnation, .. } => {
                 ToMaster::Unknown(incarnation)
             }
             Decision::Expired | Decision::Refuse(_) => ToMaster::Failed,
             Decision::Superseded(by) => ToMaster::Superseded(by),
+            Decision::MemoryGone | Decision::Unwritten(_) => unreachable!("{decision:?}"),
         };
-        let streams = matches!(answer, ToMaster::Started);
-        self.streams[at].to_master.push_back(answer);
-        if streams {
-            // A later call replaces an earlier one.
-            for (other, stream) in self.streams.iter_mut().enumerate() {
-                stream.agent_alive &= other == at || stream.sending.is_none();
-            }
-            self.streams[at].sending = Some((from, grant));
+        if !matches!(answer, ToMaster::Superseded(_)) {
+            self.agent.holder = Some(at);
+        }
+        let stream = &mut self.streams[at];
+        if !stream.agent_alive {
+            return;
+        }
+        if let (ToMaster::Started, Some((from, grant))) = (&answer, stream.requested) {
+            stream.sending = Some((from, grant));
             self.spool_from = self.spool_from.max(from);
         }
+        stream.to_master.push_back(answer);
     }
 
     /// The agent sends what it may on a stream, at most two bytes at a time.
@@ -938,6 +1002,8 @@ impl Simulation {
     fn cut(&mut self, at: usize) {
         if self.dice.roll(2) == 0 {
             self.streams[at].agent_alive = false;
+            let attempt = self.streams[at].attempt;
+            self.agent_step(AgentInput::AttachEnded { id: task(), attempt });
         }
         let stream = &mut self.streams[at];
         if std::mem::take(&mut stream.master_alive) {
@@ -949,26 +1015,26 @@ impl Simulation {
     fn signal_moves(&mut self) {
         let Some(at) = pick(&mut self.dice, self.signals.len()) else { return };
         match &self.signals[at] {
-            Signal::Order(_) if self.frozen || self.silent => {}
+            Signal::Order(_) | Signal::Asked(_) if self.frozen || self.silent => {}
             Signal::Order(_) => {
-                let mut knowledge = self.knowledge();
-                if knowledge == Knowledge::Nothing {
-                    self.check_directory();
-                    self.finished = Some(Memory::NeverStarted(self.agent.core.incarnation().clone()));
-                    knowledge = Knowledge::NeverStarted;
-                }
-                if let (Knowledge::Spooled, Some(command)) = (knowledge, &mut self.command)
-                    && command.boot == self.boot
-                {
-                    let proof = Some(KillProof::new(1, Vec::new(), 0));
-                    let cancelled = Ending::Cancelled { proof, by: "ana".into(), seal: None };
-                    command.ending.get_or_insert(cancelled);
-                }
-                let incarnation = match &self.finished {
-                    Some(Memory::NeverStarted(incarnation)) => incarnation.clone(),
-                    _ => self.agent.core.incarnation().clone(),
+                let ticket = self.agent.ticket();
+                self.signals[at] = Signal::Asked(ticket);
+                self.agent_step(AgentInput::Cancel(task(), ReplyTo::new(ticket)));
+            }
+            Signal::Asked(ticket) => {
+                let (known, incarnation) = match self.agent.replies.remove(ticket) {
+                    // It waits for the start.
+                    None => return,
+                    Some(AgentReply::Cancelled(Ok(CancelledTask::NeverStarted(incarnation)))) => {
+                        (false, incarnation)
+                    }
+                    Some(AgentReply::Cancelled(Ok(CancelledTask::Ended(incarnation)))) => (true, incarnation),
+                    Some(AgentReply::Cancelled(Ok(CancelledTask::Spooled(incarnation)))) => {
+                        self.kill();
+                        (true, incarnation)
+                    }
+                    Some(other) => unreachable!("{other:?}"),
                 };
-                let known = knowledge != Knowledge::NeverStarted;
                 self.signals[at] = Signal::Answer { known, incarnation };
             }
             Signal::Answer { known, incarnation } => {
@@ -976,6 +1042,14 @@ impl Simulation {
                 self.signals.swap_remove(at);
                 self.step(Input::SignalAnswered { id: task(), known, incarnation });
             }
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(command) = self.command.as_mut().filter(|command| command.boot == self.boot) {
+            let proof = Some(KillProof::new(1, Vec::new(), 0));
+            let cancelled = Ending::Cancelled { proof, by: "ana".into(), seal: None };
+            command.ending.get_or_insert(cancelled);
         }
     }
 
@@ -990,8 +1064,7 @@ impl Simulation {
             None => self.agent.heartbeat = Some(self.boottime()),
         }
         if let Some(ping) = self.pings.pop_front() {
-            let now = self.boottime();
-            self.agent.clock = Some(MasterClock::note(self.agent.clock, ping.sent, ping.echo, now));
+            self.agent_step(AgentInput::Pinged { revision: None, sent: ping.sent, echo: ping.echo });
         }
         if self.session > SessionId(0) && self.dice.roll(2) == 0 {
             self.ping();
@@ -1004,6 +1077,9 @@ impl Simulation {
             self.step(Input::Heard(self.session));
         }
         self.step(Input::Tick);
+        if !self.frozen {
+            self.agent_step(AgentInput::Tick);
+        }
         if std::mem::take(&mut self.agent.reconnects) {
             self.streams.iter_mut().for_each(|stream| stream.agent_alive = false);
             self.session_ends();
@@ -1016,7 +1092,7 @@ impl Simulation {
     fn act(&mut self) {
         let newest = self.streams.len().checked_sub(1);
         let any = pick(&mut self.dice, self.streams.len());
-        match (self.dice.roll(276), any, newest) {
+        match (self.dice.roll(284), any, newest) {
             (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.deliver_to_agent(at),
             (40..=74, _, Some(at)) => self.agent_sends(at),
             (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.deliver_to_master(at),
@@ -1066,6 +1142,7 @@ impl Simulation {
                 self.step(Input::Delete { name, by, reply: ReplyTo::new(Ticket(DELETING)) });
             }
             (274..=275, ..) => self.delay_writes(),
+            (276..=283, ..) => self.start_ends(),
             (248..=252, ..) => {
                 let long = [3_000, 12_000, 40_000, 90_000][pick(&mut self.dice, 4).unwrap()];
                 self.passes(long);
@@ -1093,6 +1170,7 @@ impl Simulation {
                 self.clocks_move();
                 self.signal_moves();
             }
+            self.start_ends();
             for at in 0..self.streams.len() {
                 self.deliver_to_agent(at);
                 self.agent_sends(at);

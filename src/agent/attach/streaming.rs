@@ -6,10 +6,10 @@ use crate::{
     agent::{
         layout::TaskLayout,
         spool::{self, SpoolReader},
-        supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
+        supervisor::protocol::{TaskReply, TaskRequest},
         task_process::{TaskProcess, record_of},
     },
-    domain::{attach::AttachRequest, control::WindowSize},
+    domain::{attach::AttachRequest, control::WindowSize, outcome::TaskEnding},
     sys::{clock::boottime_ns, disk::Disk, process::boot_id},
 };
 

@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::core::Boottime;
+use super::Boottime;
 use crate::domain::session::{Echo, SentAt};
 
 /// The clocks of two machines drift apart, so that an answer from long ago says nothing about a message of today.

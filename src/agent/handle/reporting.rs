@@ -1,8 +1,8 @@
 //! Reports the state of the agent: unfinished and running tasks, and problems of the machine. Makes no decisions.
 
-use std::io;
+use tokio::sync::oneshot;
 
-use super::Agent;
+use super::{Agent, AgentError, DiskError, Input, Message};
 use crate::{
     agent::{
         emergency::{takes_nothing, trouble_of},
@@ -13,47 +13,66 @@ use crate::{
 };
 
 impl Agent {
-    /// Tasks that have a directory and are not finished.
+    /// Reads the disk on a thread of its own, since a disk may not answer for a long time.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, AgentError> {
+        let agent = self.clone();
+        let read = tokio::task::spawn_blocking(move || read(&agent)).await;
+        read.map_err(|error| AgentError::Disk(DiskError(error.to_string())))
+    }
+
+    /// Returns the tasks that have a directory and are not finished.
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn unfinished(&self) -> io::Result<Vec<TaskId>> {
-        let known = known_tasks(&self.layout)?;
-        let inner = self.inner();
-        Ok(known.into_iter().filter(|id| !inner.memory.is_finished(*id)).collect())
+    pub async fn unfinished(&self) -> Result<Vec<TaskId>, AgentError> {
+        let known = self.read(|agent| known_tasks(&agent.layout)).await?.map_err(DiskError::from)?;
+        let (caller, unfinished) = oneshot::channel();
+        self.inbox.send(Message::Unfinished(known, caller)).await.map_err(|_| AgentError::Ending)?;
+        unfinished.await.map_err(|_| AgentError::Ending)
     }
 
-    /// Tasks whose process lives, or that are being given to one.
+    /// Returns the tasks whose process lives, and those that are being started.
     ///
     /// # Errors
-    /// When the disk cannot be read, which says nothing of what runs.
-    pub fn running(&self) -> io::Result<Vec<TaskId>> {
-        let starting: Vec<TaskId> = self.inner().starting.iter().copied().collect();
-        let mut running = live_tasks(&self.layout)?;
-        running.extend(starting);
+    /// When the disk cannot be read, which says nothing about what runs.
+    pub async fn running(&self) -> Result<Vec<TaskId>, AgentError> {
+        // Before the disk: a task that is started meanwhile is in both.
+        let mut running = self.ask(Input::ListStarting).await?;
+        running.extend(self.read(|agent| live_tasks(&agent.layout)).await?.map_err(DiskError::from)?);
         running.sort_unstable();
         running.dedup();
         Ok(running)
     }
 
-    /// What does not work on this machine now, in words.
-    #[must_use]
-    pub fn all_troubles(&self) -> Vec<String> {
+    /// Returns whether no task runs. `false` if the disk cannot be read.
+    pub async fn is_idle(&self) -> bool {
+        self.running().await.is_ok_and(|running| running.is_empty())
+    }
+
+    /// Returns the number of running tasks, for display. 0 if it is not known.
+    pub async fn running_count(&self) -> u32 {
+        let running = self.running().await;
+        let running = running.inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));
+        running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the problems of this machine, as text.
+    pub async fn all_troubles(&self) -> Vec<String> {
+        self.read(Self::troubles_now).await.unwrap_or_default()
+    }
+
+    fn troubles_now(&self) -> Vec<String> {
         let tasks = self.layout.tasks();
         let disk = trouble_of(&tasks).or_else(|| {
-            // Looked at where something began in memory before.
+            // Checked only if something has begun in memory before.
             let is_suspect = self.layout.emergency().path().is_some();
             (is_suspect && takes_nothing(&tasks)).then_some("not taking anything")
         });
         let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
         let files = are_scarce().then(|| "nearly all of its descriptors are in use".to_owned());
         disk.into_iter().chain(files).chain(self.troubles.all()).collect()
-    }
-
-    /// The number of them if it is known; only for display.
-    #[must_use]
-    pub fn running_count(&self) -> u32 {
-        let running = self.running().inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));
-        running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
     }
 }

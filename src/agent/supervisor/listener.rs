@@ -4,8 +4,9 @@ use std::{io::Write as _, os::unix::net::UnixStream};
 
 use super::{
     input::Taken,
-    protocol::{Lines, TaskEnding, TaskReply, line},
+    protocol::{Lines, TaskReply, line},
 };
+use crate::domain::outcome::TaskEnding;
 
 /// A client of the task's socket.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::domain::{command::TaskSpec, ids::TaskId, outcome::Outcome, seal::Seal};
+use crate::domain::{command::TaskSpec, ids::TaskId, outcome::TaskEnding, seal::Seal};
 
 /// Longest line that is taken: a command and an environment of 1 MiB each fit, though each byte is written as six.
 pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -27,17 +27,6 @@ pub struct TaskRecord {
     pub started_unix_ms: u64,
     /// The same moment on `CLOCK_BOOTTIME`, in nanoseconds: what elapsed times count from.
     pub started_boottime_ns: u64,
-}
-
-/// How a task ended, as its process wrote it down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskEnding {
-    /// The outcome of the task.
-    pub outcome: Outcome,
-    /// Payload bytes in the spool.
-    pub end_offset: u64,
-    /// How long it ran.
-    pub duration_ns: u64,
 }
 
 /// To the supervisor.

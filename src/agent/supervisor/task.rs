@@ -21,7 +21,7 @@ use super::{
     listener::Client,
     output::{Output, Piece},
     progress::{ChildGone, Pipes, Progress, Report},
-    protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+    protocol::{TaskRecord, TaskReply, TaskRequest, line},
     room::{DISK_RETRY, Room},
     staging::StagingDirectory,
 };
@@ -30,7 +30,7 @@ use crate::{
     domain::{
         command::TaskSpec,
         frame::Stream,
-        outcome::{Ending, Outcome},
+        outcome::{Ending, Outcome, TaskEnding},
     },
     sys::{
         disk::Disk,

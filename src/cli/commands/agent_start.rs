@@ -13,10 +13,10 @@ use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     agent::{
         enrollment::Introduction,
+        handle::{ConnectionState, Description},
         layout::Layout,
         link::approval,
         network::{Config, Ended, Network},
-        state::{ConnectionState, Description},
         supervisor::{client, server},
         troubles::Troubles,
     },
@@ -229,7 +229,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let mut telling = std::pin::pin!(telling);
         let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
-        let is_idle = network.is_idle();
+        let agent = network.agent();
         let network_troubles = network.troubles();
         let mut idle_looks = tokio::time::interval(TRIM_INTERVAL);
         idle_looks.reset_after(FIRST_TRIM_DELAY);
@@ -243,7 +243,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
                 ended = &mut running => return Ok(finish(ended)),
                 () = &mut telling => {}
                 _ = idle_looks.tick() => {
-                    if is_idle() {
+                    if agent.is_idle().await {
                         give_back_memory();
                     }
                 }

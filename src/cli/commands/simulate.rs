@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use crate::{
     agent::{
         enrollment::Introduction,
+        handle::Description,
         network::{Config, Ended, Network},
-        state::Description,
     },
     cli::{
         args::agent::SimulateArgs,

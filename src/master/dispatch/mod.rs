@@ -31,9 +31,10 @@ use super::{
 use crate::{
     domain::{
         agent::START_PERMISSION,
-        attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
+        attach::{AttachRequest, AttachResponse, Open, StartPermission},
         command::TaskSpec,
         ids::{JobReference, TaskId},
+        outcome::TaskEnding,
         text::{clipped, strip_control},
     },
     sys::{clock::BootInstant, rate::Rate},
@@ -347,7 +348,7 @@ impl Attached {
     /// disk.
     async fn hand_over(
         &mut self,
-        ended: EndedTask,
+        ended: TaskEnding,
         requests: &Requests,
         answers: &mut Incoming<AttachResponse>,
     ) -> Result<(), Lost> {

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     domain::{
-        attach::{AttachRequest, AttachResponse, EndedTask, Open, SignalTask, Signalled, StartPermission},
+        attach::{AttachRequest, AttachResponse, Open, SignalTask, Signalled, StartPermission},
         ids::{Incarnation, TaskId},
+        outcome::TaskEnding,
         revision::SealedRevision,
     },
     wire::proto::{self, attach_request, attach_response},
@@ -21,22 +22,22 @@ use crate::{
 /// The error for a message of an Attach that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAttach {
-    /// The task's id.
+    /// The task's id is not valid.
     #[error(transparent)]
     Id(#[from] InvalidReference),
-    /// The specification of the task to start.
+    /// The specification of the task to start is not valid.
     #[error(transparent)]
     Task(#[from] InvalidTask),
-    /// It permits to start another task than the one that it names.
+    /// The message names a task, but its start permission is for a different task.
     #[error("a permission to start another task than the one that the message names")]
     OtherTask,
-    /// The output of a task.
+    /// The output of a task is not valid.
     #[error(transparent)]
     Frame(#[from] InvalidFrame),
     /// The end of a task has no outcome.
     #[error("the end of a task without an outcome")]
     NoOutcome,
-    /// The outcome.
+    /// The outcome of a task is not valid.
     #[error(transparent)]
     Outcome(#[from] InvalidOutcome),
 }
@@ -150,7 +151,7 @@ impl TryFrom<proto::AttachResponse> for AttachResponse {
         Ok(match response.kind.ok_or(InvalidMessage::UnknownKind)? {
             Kind::Started(started) => Self::Started { elapsed_ns: started.elapsed_ns },
             Kind::Output(output) => Self::Output(frames_in(output.frames)?),
-            Kind::Ended(ended) => Self::Ended(EndedTask {
+            Kind::Ended(ended) => Self::Ended(TaskEnding {
                 outcome: ended
                     .outcome
                     .ok_or(InvalidAttach::NoOutcome)?

@@ -3,8 +3,6 @@
 //! [`Reply`] carries an answer from the core to its caller, through effects that know no types of answers. Only the caller's
 //! handle opens it.
 
-use std::marker::PhantomData;
-
 use derive_more::{From, TryInto};
 
 use crate::{
@@ -15,6 +13,7 @@ use crate::{
         name::{AgentName, OperatorName},
         operator::Role,
         proposal::Proposal,
+        reply_to::{ReplyTo, Ticket},
         revision::Revision,
         seal::Seal,
         terms::Terms,
@@ -26,52 +25,6 @@ use crate::{
         views::{FleetUpdate, JobsUpdate, StatusView},
     },
 };
-
-/// The number of a caller that waits for an answer; each question has its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-impl Ticket {
-    /// Returns the number of the next caller.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-/// A caller that waits for an answer of type `A`.
-pub struct ReplyTo<A> {
-    ticket: Ticket,
-    answer: PhantomData<fn() -> A>,
-}
-
-impl<A> ReplyTo<A> {
-    /// The caller with a ticket. Its question decides the type of the answer.
-    #[must_use]
-    pub fn new(ticket: Ticket) -> Self {
-        Self { ticket, answer: PhantomData }
-    }
-
-    /// Returns the caller's number.
-    #[must_use]
-    pub fn ticket(self) -> Ticket {
-        self.ticket
-    }
-}
-
-impl<A> Clone for ReplyTo<A> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<A> Copy for ReplyTo<A> {}
-
-impl<A> std::fmt::Debug for ReplyTo<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.ticket.fmt(f)
-    }
-}
 
 /// A type that answers a question.
 pub trait Answer: Into<Reply> + TryFrom<Reply> {}
@@ -96,7 +49,7 @@ impl PendingAnswer {
     /// Creates an answer for a caller.
     pub fn new<A: Refusable>(reply: ReplyTo<A>, answer: A) -> Self {
         Self {
-            ticket: reply.ticket,
+            ticket: reply.ticket(),
             answer: Box::new(answer.into()),
             refused: |reason| A::refused(reason).into(),
         }

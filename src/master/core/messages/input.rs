@@ -10,9 +10,10 @@ use super::{
         stored::{KnownTask, StoredOperator, StoredTaskState, StoredToken},
         views::{FleetUpdate, JobsUpdate, StatusView},
     },
+    ReplyTo,
     answer::{
         AcceptedProposals, EndedJob, EnrollAnswer, InvitedOperator, JobStart, LabelledAgents, NewToken,
-        OperatorIdentity, Principal, RepeatableJob, ReplyTo, SessionAccepted, SessionDenied,
+        OperatorIdentity, Principal, RepeatableJob, SessionAccepted, SessionDenied,
     },
     ids::{SessionId, WriteId},
     request::{ConnectionIdentity, EnrollAsked, Invitation, JobAsked, Newcomer},

@@ -9,8 +9,8 @@ mod request;
 pub use self::{
     answer::{
         AcceptedProposals, Answer, EndedJob, EnrollAnswer, InvitedOperator, JobStart, LabelledAgents,
-        NewToken, OperatorIdentity, PendingAnswer, Principal, Refusable, RepeatableJob, Reply, ReplyTo,
-        SessionAccepted, SessionDenied, SessionRefusal, Ticket,
+        NewToken, OperatorIdentity, PendingAnswer, Principal, Refusable, RepeatableJob, Reply,
+        SessionAccepted, SessionDenied, SessionRefusal,
     },
     effect::{AttachOrder, Effect, WriteDurability},
     ids::{Now, SessionId, WriteId},
@@ -22,3 +22,4 @@ pub use super::{
     jobs::HeldBy,
     snapshot::{Choice, Snapshot},
 };
+pub use crate::domain::reply_to::{ReplyTo, Ticket};

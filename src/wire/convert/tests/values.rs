@@ -6,7 +6,7 @@ use proptest::{collection::vec, option, prelude::*, string::string_regex};
 
 use crate::domain::{
     agent::{AgentState, AgentView, Drain, LastSeen, LinkKind},
-    attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
+    attach::{AttachRequest, AttachResponse, Open, StartPermission},
     command::{Command, TaskSpec, Variable},
     control::{Closing, JobEvent, Stdin, TaskGap},
     digest::GroupDigest,
@@ -16,7 +16,7 @@ use crate::domain::{
     input::{StandardInput, Terminal},
     job::{Job, JobOptions, LeftOut, LeftOutKind, Overflow, Task, TaskState},
     name::{AgentName, Label, LabelWord},
-    outcome::{Ending, KillProof, Outcome, Survivor},
+    outcome::{Ending, KillProof, Outcome, Survivor, TaskEnding},
     plan::{Gate, GateState, Plan, StopIf},
     proposal::{DirectAddress, Proposal},
     revision::{Revision, SealedRevision},
@@ -298,7 +298,7 @@ pub(super) fn closing() -> impl Strategy<Value = Closing> {
 
 pub(super) fn attach_response() -> impl Strategy<Value = AttachResponse> {
     let ended = (outcome(), any::<u64>(), any::<u64>())
-        .prop_map(|(outcome, end_offset, duration_ns)| EndedTask { outcome, end_offset, duration_ns });
+        .prop_map(|(outcome, end_offset, duration_ns)| TaskEnding { outcome, end_offset, duration_ns });
     prop_oneof![
         any::<u64>().prop_map(|elapsed_ns| AttachResponse::Started { elapsed_ns }),
         vec(frame(), 0..4).prop_map(AttachResponse::Output),
