@@ -2,9 +2,6 @@
 //!
 //! This tier is pure: it uses no clock, no I/O, no tokio and no wire types.
 
-/// This program's version.
-pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
-
 pub mod agent;
 pub mod attach;
 pub mod bounded;
@@ -35,3 +32,6 @@ pub mod target;
 pub mod terms;
 pub mod text;
 pub mod time;
+mod version;
+
+pub use self::version::SOFTWARE_VERSION;

@@ -3,9 +3,6 @@
 //!
 //! Only this tier names generated types. Does not depend on the store or on policy.
 
-pub use crate::domain::SOFTWARE_VERSION;
-use crate::domain::session::Protocol;
-
 pub mod accept;
 pub mod agent;
 pub mod bounds;
@@ -23,14 +20,6 @@ pub mod login;
 pub mod metered;
 pub mod outbox;
 pub mod pieces;
-pub mod protocol_1;
-pub mod scraped;
-pub mod serve;
-pub mod status;
-pub mod streaming;
-pub mod unauthenticated;
-
-/// The generated types of `proto/sloth/v2`.
 #[expect(
     clippy::pedantic,
     clippy::allow_attributes,
@@ -38,12 +27,14 @@ pub mod unauthenticated;
     missing_docs,
     reason = "generated code"
 )]
-pub mod proto {
-    tonic::include_proto!("sloth.v2");
+pub mod proto;
+pub mod protocol_1;
+pub mod scraped;
+pub mod serve;
+pub mod status;
+pub mod streaming;
+pub mod unauthenticated;
+mod version;
 
-    /// The compiled proto files, for reflection and for the test that walks every method.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-}
-
-/// The protocol that this version speaks.
-pub const PROTOCOL: Protocol = Protocol { major: 2, minor: 0 };
+pub use self::version::PROTOCOL;
+pub use crate::domain::SOFTWARE_VERSION;

@@ -2,7 +2,7 @@
 //!
 //! Imports go down only: `domain`, `sys` → `wire`, `trust` → `master`, `agent`, `tui` → `cli`. Pure files use
 //! no clock, no I/O, no tokio and nothing of `sys`. Only `wire` names generated types. No files import each other in a
-//! circle.
+//! circle. A `mod.rs` only declares its modules and names what they offer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,7 +75,10 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 /// Returns the code of a file without comments and tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let is_inline =
+        |(at, _): &(usize, &str)| text[*at..].lines().nth(1).is_some_and(|line| line.ends_with('{'));
+    let tests = text.match_indices("#[cfg(test)]\nmod ").find(is_inline);
+    let text = &text[..tests.map_or(text.len(), |(at, _)| at)];
     let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -124,6 +127,28 @@ fn imports_only_go_down() {
         };
         for import in imported(&code) {
             assert!(import == *tier || allowed.contains(&import), "{file} imports {import}");
+        }
+    }
+}
+
+#[test]
+fn mod_files_are_tables_of_contents() {
+    for (file, code) in all() {
+        if !file.ends_with("/mod.rs") || file.contains("tests/") {
+            continue;
+        }
+        // What is left without declarations, imports and their attributes.
+        let mut is_open = false;
+        for line in code.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let item = line.strip_prefix("pub").map_or(line, |rest| {
+                rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest)
+            });
+            let first = item.split_whitespace().next().unwrap_or_default();
+            assert!(
+                is_open || ["mod", "use"].contains(&first) || line.starts_with("#["),
+                "{file} has code: {line}"
+            );
+            is_open = !line.ends_with(';') && !line.ends_with(")]");
         }
     }
 }

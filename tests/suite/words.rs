@@ -42,11 +42,11 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/agent/supervisor/protocol.rs", "worker", "a field that a supervisor of 0.1.0 sends"),
     ("src/agent/supervisor/protocol.rs", "network half", "a message that a supervisor of 0.1.0 reads"),
     ("src/cli/commands/master.rs", "worker", "tokio's word for its threads"),
-    ("src/master/output_log/tests.rs", "worker", "tokio's word for its threads"),
+    ("src/master/output_log/logs/tests.rs", "worker", "tokio's word for its threads"),
     ("src/sys/giving_way.rs", "worker", "tokio's word for its threads"),
     ("src/domain/job.rs", "taken back", "a field that earlier versions stored"),
-    ("src/master/store/tests/formats.rs", "taken back", "a field that earlier versions stored"),
-    ("src/master/store/tests/format-5.sql", "taken back", "a field that version 0.1.0 stored"),
+    ("src/master/store/database/tests/formats.rs", "taken back", "a field that earlier versions stored"),
+    ("src/master/store/database/tests/format-5.sql", "taken back", "a field that version 0.1.0 stored"),
 ];
 
 /// Identifiers in which `run` is the verb, and not the old noun for a job.

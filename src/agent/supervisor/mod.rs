@@ -1,7 +1,7 @@
 //! The supervisor: the small process that owns the running commands, beside the connector.
 //!
-//! One thread, no tokio, nothing of the wire: it forks shims, which job one task each at a time, and little else, so
-//! that there is nothing in it that could take the commands down. It survives the connector, and the tasks survive it.
+//! One thread, no tokio, nothing of the wire: it forks shims, which run one task at a time each, and little else, so
+//! that nothing in it can end the commands. It survives the connector, and the tasks survive it.
 
 pub mod client;
 pub mod command;

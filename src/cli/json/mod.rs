@@ -9,41 +9,20 @@
 
 mod access;
 mod agent;
+mod document;
 mod event;
 mod inventory;
 mod job;
 mod machine;
 mod outcome;
 
-use serde::Serialize;
-
+use self::document::{SCHEMA_VERSION, some};
 pub(super) use self::{
     access::{OperatorList, TokenList},
     agent::AgentList,
+    document::Document,
     event::{EndedFields, Event, Fields, GapFields, GateFields, LineFields},
     inventory::{Inventory, InventoryHost, NoHost},
     job::{Gap, GroupedJob, JobList, JobObject, Output, TaskObject},
     machine::{FindingList, FindingObject, MasterList, MasterStatusObject, SettingList},
 };
-
-/// The schema version of all objects.
-const SCHEMA_VERSION: u32 = 1;
-
-/// A printed object: the schema version and its fields.
-#[derive(Debug, Serialize)]
-pub(super) struct Document<T> {
-    schema_version: u32,
-    #[serde(flatten)]
-    contents: T,
-}
-
-impl<T: Serialize> Document<T> {
-    pub(super) fn new(contents: T) -> Self {
-        Self { schema_version: SCHEMA_VERSION, contents }
-    }
-}
-
-/// Returns a text, unless it is empty.
-fn some(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}

@@ -15,18 +15,19 @@ mod selecting;
 mod starting;
 mod watching;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     domain::{
-        agent::{AgentState, AgentView, LinkPreference},
+        agent::{AgentState, AgentView, Facts, LinkPreference},
         code::KeyMark,
         command::Command,
         control::{Approved, Cancelled, Drained, Promoted, StoppedJob},
         fingerprint::Fingerprint,
-        ids::{JobId, JobReference, TaskId},
+        ids::{Incarnation, JobId, JobReference, TaskId},
         job::{Job, JobOptions, TaskState},
+        name::AgentName,
         outcome::{Ending, Outcome},
         proposal::Proposal,
         revision::Revision,
@@ -34,11 +35,12 @@ use crate::{
     },
     master::core::{
         messages::{
-            AcceptedProposals, Answer, AttachOrder, Choice, Denied, EnrollAnswer, EnrollAsked, HeldBy,
-            InvitedOperator, JobAsked, JobDenied, JobStart, LabelledAgents, NewToken, OperatorIdentity,
-            Reply, SessionAccepted, SessionDenied, SessionRefusal, Ticket,
+            AcceptedProposals, Answer, AttachOrder, Choice, Denied, Effect, EnrollAnswer, EnrollAsked,
+            HeldBy, Input, InvitedOperator, JobAsked, JobDenied, JobStart, LabelledAgents, NewToken,
+            Newcomer, Now, OperatorIdentity, Reply, ReplyTo, SessionAccepted, SessionDenied, SessionId,
+            SessionRefusal, Ticket, WriteId,
         },
-        stored::Write,
+        stored::{StoredAgent, StoredJob, Write},
     },
 };
 

@@ -1,6 +1,7 @@
 //! Databases that this version did not write, or cannot read: older, newer and damaged ones.
 
 use super::*;
+use crate::master::store::salvage;
 
 #[test]
 fn a_newer_database_is_left_alone() {

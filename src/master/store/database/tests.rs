@@ -25,9 +25,12 @@ use crate::{
         proposal::{Accepted, DirectAddress, Proposal},
         terms::Terms,
     },
-    master::core::{
-        messages::{WriteDurability, WriteId},
-        stored::{StoredAgent, StoredTask, StoredToken, Write},
+    master::{
+        core::{
+            messages::{WriteDurability, WriteId},
+            stored::{StoredAgent, StoredTask, StoredToken, Write},
+        },
+        store::{StoreWriter, Written},
     },
 };
 

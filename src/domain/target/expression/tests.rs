@@ -1,10 +1,11 @@
 //! Tests the target language with tables. `tests/suite/clustershell.rs` compares it with ClusterShell itself.
 
-use super::{
-    selection::{Sample, Selection},
-    *,
+use super::*;
+use crate::domain::{
+    agent::LinkKind,
+    name::Label,
+    target::selection::{Sample, Selection},
 };
-use crate::domain::{agent::LinkKind, name::Label};
 
 struct Registry(Vec<(AgentName, Labels, AgentState, Option<LinkKind>)>);
 
