@@ -11,6 +11,7 @@ use std::{
 use sloth_runner::domain::{
     frame::Stream,
     groups::{Grouping, mask::Masker},
+    time::UnixMs,
 };
 
 const TASKS: u32 = 500;
@@ -39,7 +40,7 @@ fn grouping(texts: &[Vec<u8>]) -> (Duration, usize, Duration, usize) {
         for (task, text) in (0u32..).zip(texts) {
             let piece = text.len().div_ceil(40);
             let from = (round * piece).min(text.len());
-            grouping.feed(task, Stream::Stdout, &text[from..(from + piece).min(text.len())], 0);
+            grouping.feed(task, Stream::Stdout, &text[from..(from + piece).min(text.len())], UnixMs(0));
         }
     }
     let fed = begun.elapsed();
@@ -61,7 +62,7 @@ fn many(tasks: u32, most: u32, is_shared: bool) -> (Duration, usize) {
         let shared = if is_shared { "the same for all\n" } else { "" };
         let own = (0..=task % most).map(|line| format!("line {line} of {task}\n"));
         let text = shared.to_owned() + &own.collect::<String>();
-        grouping.feed(task, Stream::Stdout, text.as_bytes(), 0);
+        grouping.feed(task, Stream::Stdout, text.as_bytes(), UnixMs(0));
     }
     let begun = Instant::now();
     let groups = black_box(grouping.groups()).len();

@@ -18,6 +18,7 @@ use sloth_runner::{
         outcome::{Ending, Outcome},
         plan::Gate,
         proposal::Accepted,
+        time::UnixMs,
     },
     master::{
         core::{
@@ -50,7 +51,7 @@ fn stored(number: u64) -> StoredJob {
             let index = u32::try_from(place).expect("a small number");
             let task = Task { state: TaskState::Ended(outcome(place)), ..Task::queued(index, name) };
             let fingerprint = Fingerprint::of(b"key");
-            StoredTask { task, fingerprint, incarnation: None, start_by_ms: 0, cancelled_by: None }
+            StoredTask { task, fingerprint, incarnation: None, start_by_ms: UnixMs(0), cancelled_by: None }
         })
         .collect();
     let command = format!("systemctl restart service-{} && journalctl -n {}", number % 5_000, number % 37);
@@ -61,7 +62,7 @@ fn stored(number: u64) -> StoredJob {
         target: "@role:web".into(),
         plain_name: false,
         command: Command::new(vec![command.into_bytes()]).expect("a command"),
-        created_ms: number * 1_000,
+        created_ms: UnixMs(number * 1_000),
         ended_ms: None,
         tasks: Vec::new(),
         task_count: 2,
@@ -85,8 +86,8 @@ fn fill(directory: &std::path::Path) -> Store {
         Write::PutAgent(StoredAgent {
             name: agent(number).parse().expect("a name"),
             fingerprint: Fingerprint::of(b"key"),
-            enrolled_ms: 1,
-            last_seen_ms: 1,
+            enrolled_ms: UnixMs(1),
+            last_seen_ms: UnixMs(1),
             labels: Labels::new(),
             set_labels: Labels::new(),
             accepted: Accepted::default(),
@@ -102,7 +103,7 @@ fn fill(directory: &std::path::Path) -> Store {
     for first in (1..=JOBS).step_by(1_000) {
         let jobs = (first..first + 1_000).flat_map(|number| {
             let job = stored(number);
-            let (id, ended_ms) = (job.job.id, job.job.created_ms + 500);
+            let (id, ended_ms) = (job.job.id, job.job.created_ms + Duration::from_millis(500));
             [Write::PutJob(Box::new(job)), Write::EndJob(id, ended_ms)]
         });
         writer.write(WriteId(first), jobs.collect(), WriteDurability::RetryUntilWritten);
@@ -159,8 +160,8 @@ fn main() {
         ("running", Wanted { outcome: "running".to_owned(), ..Wanted::default() }),
         ("signaled", Wanted { outcome: "signaled".to_owned(), ..Wanted::default() }),
         ("lost, of which there is none", Wanted { outcome: "lost".to_owned(), ..Wanted::default() }),
-        ("since a moment ago", Wanted { since_ms: (JOBS - 20) * 1_000, ..Wanted::default() }),
-        ("since tomorrow", Wanted { since_ms: (JOBS + 20) * 1_000, ..Wanted::default() }),
+        ("since a moment ago", Wanted { since_ms: UnixMs((JOBS - 20) * 1_000), ..Wanted::default() }),
+        ("since tomorrow", Wanted { since_ms: UnixMs((JOBS + 20) * 1_000), ..Wanted::default() }),
         ("before number 1000", Wanted { before_number: 1_000, ..Wanted::default() }),
         (
             "an agent's failures by an operator",

@@ -29,6 +29,7 @@ use sloth_runner::{
         job::{Job, Task, TaskState},
         name::Labels,
         proposal::Proposal,
+        time::UnixMs,
     },
     tui::{
         keymap::Key,
@@ -71,8 +72,8 @@ fn agent(n: u32) -> AgentView {
         set_labels: Labels::new(),
         proposed: Proposal::default(),
         reported_labels: Labels::new(),
-        last_seen: Some(LastSeen { at_ms: BEGIN_MS, ago_ms: 0 }),
-        enrolled_ms: 0,
+        last_seen: Some(LastSeen { at_ms: UnixMs(BEGIN_MS), ago_ms: 0 }),
+        enrolled_ms: UnixMs(0),
         fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),
         hint: String::new(),
         trust: "".into(),
@@ -88,7 +89,7 @@ fn agent(n: u32) -> AgentView {
 fn job() -> Job {
     let task = |n| Task {
         state: TaskState::Running,
-        started_ms: Some(BEGIN_MS),
+        started_ms: Some(UnixMs(BEGIN_MS)),
         ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
     };
     Job {
@@ -98,7 +99,7 @@ fn job() -> Job {
         target: "web-[1-100]".into(),
         plain_name: false,
         command: Command::new(vec![b"make".to_vec()]).unwrap(),
-        created_ms: BEGIN_MS,
+        created_ms: UnixMs(BEGIN_MS),
         ended_ms: None,
         tasks: (0..TASKS).map(task).collect(),
         task_count: TASKS,
@@ -159,7 +160,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let model = Model::new(Settings::default(), "bench".to_owned());
-        let now = Now { monotonic: Duration::ZERO, unix_ms: BEGIN_MS, zone: chrono::Utc.fix() };
+        let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(BEGIN_MS), zone: chrono::Utc.fix() };
         let mut bench = Self { model, now, offsets: vec![0; TASKS as usize] };
         for msg in initial_messages() {
             bench.put(msg);

@@ -180,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{command::TaskSpec, ids::JobId},
+        domain::{command::TaskSpec, ids::JobId, time::UnixMs},
         sys::lock::Lock,
     };
 
@@ -198,7 +198,7 @@ mod tests {
             spec: TaskSpec::example(),
             agent: "web-1".into(),
             boot: boot.into(),
-            started_unix_ms: 1,
+            started_unix_ms: UnixMs(1),
             started_boottime_ns: 1,
         };
         fs::write(layout.task(id).record(), line(&record)).unwrap();

@@ -11,6 +11,7 @@ use super::{
     job::LastJob,
     name::{AgentName, LabelWord, Labels},
     proposal::{DirectAddress, Proposal},
+    time::UnixMs,
 };
 
 /// The longest interval between two messages of an agent.
@@ -71,7 +72,7 @@ pub struct Drain {
     /// The operator who drained the agent.
     pub by: Word,
     /// When the agent was drained, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
+    pub since_ms: UnixMs,
 }
 
 impl fmt::Display for Drain {
@@ -117,7 +118,7 @@ impl LinkKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastSeen {
     /// The time, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    pub at_ms: UnixMs,
     /// How long before this answer that was, in milliseconds.
     pub ago_ms: u64,
 }
@@ -154,7 +155,7 @@ pub struct AgentView {
     /// A problem with the agent, or the next step for an operator; empty if there is none.
     pub hint: String,
     /// When its key was approved; for a pending key, when the agent first asked.
-    pub enrolled_ms: u64,
+    pub enrolled_ms: UnixMs,
     /// How the agent came to trust the CA.
     pub trust: Word,
     /// Its machine.
@@ -164,7 +165,7 @@ pub struct AgentView {
     /// For a pending key: whether the code that its agent printed approves it.
     pub has_code: bool,
     /// When the agent went offline; `None` while it is connected.
-    pub offline_since_ms: Option<u64>,
+    pub offline_since_ms: Option<UnixMs>,
     /// The drain, in any state; `None` while the agent takes new tasks.
     pub drain: Option<Drain>,
     /// Its most recent job.
@@ -190,7 +191,7 @@ impl AgentView {
             last_seen: None,
             fingerprint: Fingerprint::of(name.as_bytes()),
             hint: String::new(),
-            enrolled_ms: 0,
+            enrolled_ms: UnixMs(0),
             trust: Word::default(),
             facts: None,
             key_changed: false,

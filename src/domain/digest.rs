@@ -1,17 +1,20 @@
 //! The groups of a job, as clients see them: tasks with the same output and the same state.
 
+use std::time::Duration;
+
 use super::{
     frame::Stream,
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::{Ending, Outcome},
     text::strip_control,
+    time::UnixMs,
 };
 
-/// The shortest silence after which a running task counts as silent, in milliseconds.
-pub const SILENT_AFTER_MS: u64 = 10_000;
+/// The shortest silence after which a running task counts as silent.
+pub const SILENT_AFTER: Duration = Duration::from_secs(10);
 /// A running task counts as silent only after this multiple of the median run time of the finished tasks.
-const SILENT_FACTOR: u64 = 3;
+const SILENT_FACTOR: u32 = 3;
 
 /// A group of tasks with the same output and the same state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub struct GroupDigest {
     /// Whether the tasks printed more than is compared while they run.
     pub is_long: bool,
     /// The time of the last output of one of the tasks, in milliseconds since the Unix epoch.
-    pub last_output_ms: Option<u64>,
+    pub last_output_ms: Option<UnixMs>,
     /// The stream of the example's first line; `None` if there is no line.
     pub first_line_stream: Option<Stream>,
     /// The beginning of the example's first line, in the form in which it is shown.
@@ -38,7 +41,7 @@ pub struct GroupDigest {
     pub last_line: Vec<u8>,
     /// The running tasks without recent output: their indices, and the time of their last output in
     /// milliseconds since the Unix epoch.
-    pub quiet: Vec<(u32, u64)>,
+    pub quiet: Vec<(u32, UnixMs)>,
 }
 
 impl GroupDigest {
@@ -136,22 +139,22 @@ pub fn detail(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// Returns the number of tasks whose command ran to a known end, and their median run time in milliseconds.
+/// Returns the number of tasks whose command ran to a known end, and their median run time.
 /// `None` if there are no such tasks.
 #[must_use]
-pub fn median_took_ms(job: &Job) -> Option<(usize, u64)> {
+pub fn median_duration(job: &Job) -> Option<(usize, Duration)> {
     let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
-    let mut took: Vec<u64> = job.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
+    let mut took: Vec<u64> = job.tasks.iter().filter(ran).map(|task| task.duration_ns).collect();
     took.sort_unstable();
-    took.get(took.len() / 2).map(|median| (took.len(), *median))
+    took.get(took.len() / 2).map(|median| (took.len(), Duration::from_nanos(*median)))
 }
 
-/// Returns the silence after which a running task of this job counts as silent, in milliseconds: the larger
-/// of [`SILENT_AFTER_MS`] and three times the median run time of the tasks that ended.
+/// Returns the silence after which a running task of this job counts as silent: the larger of
+/// [`SILENT_AFTER`] and three times the median run time of the tasks that ended.
 #[must_use]
-pub fn silence_that_counts_ms(job: &Job) -> u64 {
-    let median = median_took_ms(job).map_or(0, |(_, median)| median);
-    SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
+pub fn silence_that_counts(job: &Job) -> Duration {
+    let median = median_duration(job).map_or(Duration::ZERO, |(_, median)| median);
+    SILENT_AFTER.max(median.saturating_mul(SILENT_FACTOR))
 }
 
 #[cfg(test)]
@@ -161,12 +164,12 @@ mod tests {
     #[test]
     fn silence_counts_from_ten_seconds_and_three_times_the_median() {
         let mut job = Job::for_tests((0..3).map(|n| Task::queued(n, "a".parse().unwrap())).collect());
-        assert_eq!(silence_that_counts_ms(&job), 10_000);
+        assert_eq!(silence_that_counts(&job), Duration::from_secs(10));
         for task in &mut job.tasks[..2] {
             task.state = TaskState::Ended(Ending::Exited(0).into());
             task.duration_ns = 20_000_000_000;
         }
-        assert_eq!(silence_that_counts_ms(&job), 60_000);
+        assert_eq!(silence_that_counts(&job), Duration::from_mins(1));
     }
 
     #[test]

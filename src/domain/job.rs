@@ -11,6 +11,7 @@ use super::{
     name::AgentName,
     outcome::Outcome,
     plan::{Gate, Plan},
+    time::UnixMs,
 };
 
 /// The state of a task.
@@ -71,9 +72,9 @@ pub struct Task {
     /// The state.
     pub state: TaskState,
     /// The last contact with its agent before the contact was lost, in milliseconds since the Unix epoch.
-    pub no_contact_since_ms: Option<u64>,
+    pub no_contact_since_ms: Option<UnixMs>,
     /// When it started, in milliseconds since the Unix epoch on the master's clock.
-    pub started_ms: Option<u64>,
+    pub started_ms: Option<UnixMs>,
     /// How long it ran, in nanoseconds by the agent's clock.
     pub duration_ns: u64,
     /// The number of bytes of its output in the output log.
@@ -188,9 +189,9 @@ pub struct Job {
     /// The command.
     pub command: Command,
     /// When it was stored, in milliseconds since the Unix epoch.
-    pub created_ms: u64,
+    pub created_ms: UnixMs,
     /// When its last task ended.
-    pub ended_ms: Option<u64>,
+    pub ended_ms: Option<UnixMs>,
     /// Its tasks by index; empty in lists.
     pub tasks: Vec<Task>,
     /// The number of its tasks.
@@ -240,7 +241,7 @@ impl Job {
             target: "@all".into(),
             plain_name: false,
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            created_ms: 1,
+            created_ms: UnixMs(1),
             ended_ms: None,
             task_count: u32::try_from(tasks.len()).unwrap(),
             tasks,

@@ -1,9 +1,9 @@
 //! Operators: the people and programs that can use the master, and their roles. Does not depend on
 //! certificates or connections.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
-use super::{fingerprint::Fingerprint, name::OperatorName};
+use super::{fingerprint::Fingerprint, name::OperatorName, time::UnixMs};
 
 /// The rights of an operator. Each role includes the rights of those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,13 +56,13 @@ pub struct OperatorView {
     /// The keys with which the operator can connect.
     pub keys: Vec<Fingerprint>,
     /// When an unused login expires; `None` if there is none.
-    pub login_until_ms: Option<u64>,
+    pub login_until_ms: Option<UnixMs>,
     /// When it was added.
-    pub added_ms: u64,
+    pub added_ms: UnixMs,
     /// The operator who added it.
     pub added_by: String,
     /// When it last logged in.
-    pub logged_in_ms: Option<u64>,
+    pub logged_in_ms: Option<UnixMs>,
     /// Whether the operator was revoked.
     pub is_revoked: bool,
 }
@@ -73,7 +73,7 @@ pub enum OperatorState {
     /// The operator can connect.
     Active,
     /// The operator has an unused login, which is valid for this time in milliseconds.
-    Invited(u64),
+    Invited(Duration),
     /// The login expired unused, and the operator has no key and no Unix user.
     Expired,
     /// The operator was revoked.
@@ -96,13 +96,13 @@ impl OperatorState {
 impl OperatorView {
     /// Its state at a time.
     #[must_use]
-    pub fn state(&self, now_ms: u64) -> OperatorState {
-        let left_ms = self.login_until_ms.unwrap_or(0).saturating_sub(now_ms);
-        match left_ms {
-            _ if self.is_revoked => OperatorState::Revoked,
-            1.. => OperatorState::Invited(left_ms),
-            0 if self.unix_user.is_none() && self.keys.is_empty() => OperatorState::Expired,
-            0 => OperatorState::Active,
+    pub fn state(&self, now_ms: UnixMs) -> OperatorState {
+        let left = self.login_until_ms.unwrap_or_default().since(now_ms);
+        match () {
+            () if self.is_revoked => OperatorState::Revoked,
+            () if !left.is_zero() => OperatorState::Invited(left),
+            () if self.unix_user.is_none() && self.keys.is_empty() => OperatorState::Expired,
+            () => OperatorState::Active,
         }
     }
 }

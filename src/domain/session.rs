@@ -14,6 +14,7 @@ use super::{
     proposal::{DirectAddress, Proposal, ReportedAddress},
     revision::SealedRevision,
     seal::Seal,
+    time::UnixMs,
 };
 
 /// The protocol that a program speaks. Another major version is refused; within one, capabilities decide.
@@ -283,7 +284,7 @@ pub struct HeldTask {
     /// Its specification.
     pub spec: TaskSpec,
     /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
-    pub started_ms: u64,
+    pub started_ms: UnixMs,
 }
 
 /// Requests an agent's certificate.

@@ -1,33 +1,75 @@
 //! Times and durations as people read them. Uses no clock and no time zone except the one that the caller
 //! passes.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::Display,
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeZone};
+use serde::{Deserialize, Serialize};
 
-fn moment<Z: TimeZone>(ms: u64, zone: &Z) -> DateTime<Z> {
-    let utc = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+/// A moment by a wall clock, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMs(pub u64);
+
+impl UnixMs {
+    /// Returns the time from an earlier moment to this one; zero if that one is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for UnixMs {
+    type Output = Self;
+
+    /// Returns the moment that is a duration later; the last one that can be expressed if that is earlier.
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(milliseconds(duration)))
+    }
+}
+
+impl Sub<Duration> for UnixMs {
+    type Output = Self;
+
+    /// Returns the moment that is a duration earlier; the epoch if that is later.
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(milliseconds(duration)))
+    }
+}
+
+/// Returns a duration in whole milliseconds, as the wire and the store have it.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn in_zone<Z: TimeZone>(moment: UnixMs, zone: &Z) -> DateTime<Z> {
+    let utc = i64::try_from(moment.0).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
     utc.with_timezone(zone)
 }
 
 /// Formats a time in a zone: only the time of day if it is today, otherwise with its date.
 #[must_use]
-pub fn local_time<Z: TimeZone<Offset: Display>>(ms: u64, now_ms: u64, zone: &Z) -> String {
-    let (moment, now) = (moment(ms, zone), self::moment(now_ms, zone));
+pub fn local_time<Z: TimeZone<Offset: Display>>(moment: UnixMs, now: UnixMs, zone: &Z) -> String {
+    let (moment, now) = (in_zone(moment, zone), in_zone(now, zone));
     let format = if moment.date_naive() == now.date_naive() { "%H:%M:%S" } else { "%F %H:%M:%S" };
     moment.format(format).to_string()
 }
 
 /// Formats the time of day, with milliseconds: `14:02:11.250`.
 #[must_use]
-pub fn time_of_day<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
-    moment(ms, zone).format("%H:%M:%S%.3f").to_string()
+pub fn time_of_day<Z: TimeZone<Offset: Display>>(moment: UnixMs, zone: &Z) -> String {
+    in_zone(moment, zone).format("%H:%M:%S%.3f").to_string()
 }
 
 /// Formats a time with its zone, for files and other programs: `2026-11-23T14:02:11+01:00`.
 #[must_use]
-pub fn iso_time<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
-    moment(ms, zone).format("%FT%T%:z").to_string()
+pub fn iso_time<Z: TimeZone<Offset: Display>>(moment: UnixMs, zone: &Z) -> String {
+    in_zone(moment, zone).format("%FT%T%:z").to_string()
 }
 
 /// Formats a duration for a sentence: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
@@ -45,18 +87,19 @@ pub fn format_duration(duration: Duration) -> String {
 
 /// Formats a duration in at most four characters: `12ms`, `3.1s`, and from ten seconds on as [`short_age`].
 #[must_use]
-pub fn short_duration(ms: u64) -> String {
+pub fn short_duration(duration: Duration) -> String {
+    let ms = milliseconds(duration);
     match ms {
         0..1_000 => format!("{ms}ms"),
         1_000..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
-        _ => short_age(ms),
+        _ => short_age(duration),
     }
 }
 
 /// Formats an age in at most three characters: `12s`, `3m`, `5h`, `18d`.
 #[must_use]
-pub fn short_age(ms: u64) -> String {
-    let seconds = ms / 1000;
+pub fn short_age(age: Duration) -> String {
+    let seconds = age.as_secs();
     match seconds {
         0..100 => format!("{seconds}s"),
         100..6_000 => format!("{}m", seconds / 60),
@@ -83,12 +126,12 @@ mod tests {
 
     #[test]
     fn times_are_local_and_say_their_zone_where_they_leave_the_screen() {
-        let ms = 1_795_442_531_250;
+        let moment = UnixMs(1_795_442_531_250);
         let east = FixedOffset::east_opt(3_600).unwrap();
-        assert_eq!(time_of_day(ms, &east), "15:02:11.250");
-        assert_eq!(local_time(ms, ms + 1_000, &Utc), "14:02:11");
-        assert_eq!(local_time(ms, ms + 86_400_000, &Utc), "2026-11-23 14:02:11");
-        assert_eq!(iso_time(ms, &east), "2026-11-23T15:02:11+01:00");
+        assert_eq!(time_of_day(moment, &east), "15:02:11.250");
+        assert_eq!(local_time(moment, moment + Duration::from_secs(1), &Utc), "14:02:11");
+        assert_eq!(local_time(moment, moment + Duration::from_hours(24), &Utc), "2026-11-23 14:02:11");
+        assert_eq!(iso_time(moment, &east), "2026-11-23T15:02:11+01:00");
     }
 
     #[test]
@@ -114,6 +157,7 @@ mod tests {
             (7_200_000, "2h", "2h"),
             (1_555_200_000, "18d", "18d"),
         ] {
+            let ms = Duration::from_millis(ms);
             assert_eq!((short_duration(ms).as_str(), short_age(ms).as_str()), (took, age));
         }
     }

@@ -31,6 +31,7 @@ use crate::{
         name::AgentName,
         revision::Revision,
         session::ToAgent,
+        time::UnixMs,
     },
     sys::{
         clock::{self, BootInstant},
@@ -80,7 +81,7 @@ pub struct Actor {
 /// Returns the current time for a core that started at `started`.
 #[must_use]
 pub fn now_since(started: BootInstant) -> Now {
-    Now { monotonic: started.elapsed(), unix_ms: clock::unix_ms() }
+    Now { monotonic: started.elapsed(), unix_ms: UnixMs(clock::unix_ms()) }
 }
 
 impl Actor {

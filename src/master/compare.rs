@@ -21,6 +21,7 @@ use crate::domain::{
     job::Job,
     name::AgentName,
     outcome::Outcome,
+    time::UnixMs,
 };
 
 /// A question: does the output of this task agree with that of an accepted task?
@@ -134,7 +135,7 @@ impl Known {
                 break;
             }
             for (task, frame) in frames {
-                self.grouping.take(task, &frame, 0);
+                self.grouping.take(task, &frame, UnixMs(0));
             }
         }
         let this = (question.id.index, question.outcome.clone());

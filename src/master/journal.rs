@@ -10,14 +10,14 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::domain::{job::Task, plan::Gate};
+use crate::domain::{job::Task, plan::Gate, time::UnixMs};
 
 #[derive(Debug, Default)]
 struct Tasks {
     newest: HashMap<u32, (u64, Task)>,
     order: BTreeMap<u64, u32>,
     gate: Option<(u64, Gate)>,
-    ended_ms: Option<u64>,
+    ended_ms: Option<UnixMs>,
 }
 
 /// A job's journal: one writer, any number of readers.
@@ -37,7 +37,7 @@ pub struct Changes {
     /// The job's gate, if it has changed.
     pub gate: Option<Gate>,
     /// When the job ended, in milliseconds since the Unix epoch; `None` if it has not.
-    pub ended_ms: Option<u64>,
+    pub ended_ms: Option<UnixMs>,
 }
 
 impl Journal {
@@ -64,7 +64,7 @@ impl Journal {
     }
 
     /// Records the job's end.
-    pub fn end(&self, ended_ms: u64) {
+    pub fn end(&self, ended_ms: UnixMs) {
         self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
     }
 

@@ -71,7 +71,7 @@ impl Master {
             exceeded,
         );
         let start = Gauge::<i64>::default();
-        start.set(i64::try_from(self.started_ms / 1000).unwrap_or(i64::MAX));
+        start.set(i64::try_from(self.started_ms.0 / 1000).unwrap_or(i64::MAX));
         registry.register_with_unit("start_time", "When the master started", Unit::Seconds, start);
         if let Ok(used) = volume_used_percent(self.logs.root()) {
             gauge(&mut registry, "volume_used_percent", "Used percentage of the output volume", used);

@@ -24,7 +24,7 @@ use super::{
     store::{Ended, Store, StoreError},
 };
 use crate::{
-    domain::{ids::JobId, time::format_duration},
+    domain::{ids::JobId, time::UnixMs, time::format_duration},
     sys::{clock::unix_ms, shutdown::Shutdown},
 };
 
@@ -48,10 +48,10 @@ impl Default for Retention {
 }
 
 /// Output that the store does not know counts as unused if it was not written to for this long.
-const UNUSED_AFTER_MS: u64 = 3_600_000;
+const UNUSED_AFTER: Duration = Duration::from_hours(1);
 
 /// A clock before this time (2025-01-01) was never set, as on a machine that has just been switched on.
-const NEVER_SET_MS: u64 = 1_735_689_600_000;
+const NEVER_SET: UnixMs = UnixMs(1_735_689_600_000);
 
 /// How long the wall clock must be behind the last judged time before it is trusted.
 const CLOCK_TRUSTED_AFTER: Duration = Duration::from_hours(24);
@@ -70,11 +70,11 @@ struct Watch {
 impl Watch {
     /// Returns the time by which ages are judged now: the wall clock, but at most the last judged time plus
     /// twice the observed time. Returns `None` if the wall clock cannot be trusted.
-    fn judged_now(&mut self, last_ms: u64, witnessed: Duration, wall_ms: u64) -> Option<u64> {
-        if wall_ms < NEVER_SET_MS {
+    fn judged_now(&mut self, last_ms: UnixMs, witnessed: Duration, wall_ms: UnixMs) -> Option<UnixMs> {
+        if wall_ms < NEVER_SET {
             return None;
         }
-        if last_ms < NEVER_SET_MS {
+        if last_ms < NEVER_SET {
             return Some(wall_ms);
         }
         if wall_ms < last_ms {
@@ -84,8 +84,7 @@ impl Watch {
             }
         }
         self.behind = Duration::ZERO;
-        let witnessed = u64::try_from(witnessed.as_millis()).unwrap_or(u64::MAX);
-        Some(wall_ms.min(last_ms.saturating_add(witnessed.saturating_mul(2))))
+        Some(wall_ms.min(last_ms + witnessed.saturating_mul(2)))
     }
 
     /// Records the ended jobs. Returns the maximum age of each job that the first sweep did not find.
@@ -103,16 +102,15 @@ impl Watch {
 fn due(
     retention: Retention,
     ended: &[(Ended, u64)],
-    now_ms: Option<u64>,
+    now_ms: Option<UnixMs>,
     at_most: &HashMap<JobId, Duration>,
 ) -> Vec<(Ended, String)> {
-    let age_ms = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     let mut left: u64 = ended.iter().map(|(_, bytes)| bytes).sum();
     let mut going = Vec::new();
     for (job, bytes) in ended {
-        let has_end = job.ended_ms >= NEVER_SET_MS;
+        let has_end = job.ended_ms >= NEVER_SET;
         let may_be_old = at_most.get(&job.id).map_or(has_end, |age| *age > retention.age);
-        let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(job.ended_ms) > age_ms);
+        let is_old = now_ms.is_some_and(|now_ms| now_ms.since(job.ended_ms) > retention.age);
         let reason = if is_old && may_be_old {
             format!("it ended over {} ago", format_duration(retention.age))
         } else if left > retention.bytes {
@@ -152,7 +150,7 @@ async fn look(
     logs: &OutputLogs,
     (watch, witnessed): (&mut Watch, Duration),
 ) -> Result<(), StoreError> {
-    let wall_ms = unix_ms();
+    let wall_ms = UnixMs(unix_ms());
     let (reading, sizes) = (store.clone(), logs.clone());
     let read = tokio::task::spawn_blocking(move || found(&reading, &sizes, wall_ms));
     let Ok(read) = read.await else { return Ok(()) };
@@ -192,11 +190,11 @@ struct Found {
     /// The jobs in `ended` that the store does not know.
     unknown: HashSet<JobId>,
     /// The time by which ages were last judged; 0 for never.
-    clock_ms: u64,
+    clock_ms: UnixMs,
 }
 
 /// Finds the jobs and output to judge. Removes the output of deleted jobs if this failed before.
-fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreError> {
+fn found(store: &Store, logs: &OutputLogs, now_ms: UnixMs) -> Result<Found, StoreError> {
     let (mut ended, clock_ms) = store.ended()?;
     let on_disk = logs.jobs().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot list the output logs");
@@ -209,7 +207,7 @@ fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreEr
     let last_write = |id: JobId| {
         let ended_ms = logs.last_change_ms(id)?;
         // A job's log is created while the job is being stored.
-        let is_settled = now_ms.saturating_sub(ended_ms) >= UNUSED_AFTER_MS;
+        let is_settled = now_ms.since(ended_ms) >= UNUSED_AFTER;
         is_settled.then_some(Ended { id, number: 0, ended_ms })
     };
     let unknown: Vec<Ended> = unknown.into_iter().filter_map(last_write).collect();
@@ -225,36 +223,35 @@ fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreEr
 mod tests {
     use super::*;
 
-    const HOUR: u64 = 3_600_000;
+    const HOUR: Duration = Duration::from_hours(1);
     /// A time of a clock that is set.
-    const START: u64 = 500_000 * HOUR;
+    const START: UnixMs = UnixMs(500_000 * 3_600_000);
 
     #[test]
     fn time_that_was_not_witnessed_does_not_count() {
-        let hour = Duration::from_hours(1);
         for (last, wall, judged) in [
             (START + 10 * HOUR, START + 11 * HOUR, Some(START + 11 * HOUR)),
             (START + 10 * HOUR, START + 10_000 * HOUR, Some(START + 12 * HOUR)),
             (START + 10 * HOUR, START + 5 * HOUR, None),
-            (0, START, Some(START)),
+            (UnixMs(0), START, Some(START)),
             // The machine was just switched on, and its clock is not set: it is ignored, now and later.
-            (0, HOUR, None),
-            (HOUR, START, Some(START)),
+            (UnixMs(0), UnixMs(0) + HOUR, None),
+            (UnixMs(0) + HOUR, START, Some(START)),
         ] {
-            assert_eq!(Watch::default().judged_now(last, hour, wall), judged, "{last} {wall}");
+            assert_eq!(Watch::default().judged_now(last, HOUR, wall), judged, "{last:?} {wall:?}");
         }
         let mut watch = Watch::default();
         for _ in 0..23 {
-            assert_eq!(watch.judged_now(START + 10 * HOUR, hour, START + 5 * HOUR), None);
+            assert_eq!(watch.judged_now(START + 10 * HOUR, HOUR, START + 5 * HOUR), None);
         }
-        let judged = watch.judged_now(START + 10 * HOUR, hour, START + 5 * HOUR);
+        let judged = watch.judged_now(START + 10 * HOUR, HOUR, START + 5 * HOUR);
         assert_eq!(judged, Some(START + 5 * HOUR), "believed after a day");
     }
 
     #[test]
     fn a_job_is_no_older_than_what_was_witnessed_of_it() {
         let job = |number: u64, ended_ms| Ended { id: JobId::from_parts(1, number.into()), number, ended_ms };
-        let retention = Retention { age: Duration::from_hours(24), bytes: u64::MAX };
+        let retention = Retention { age: 24 * HOUR, bytes: u64::MAX };
         let (mut watch, start) = (Watch::default(), Instant::now());
         let going = |watch: &mut Watch, ended: &[(Ended, u64)], hours: u64| -> Vec<u64> {
             let at_most = watch.record_ended(ended, start + Duration::from_hours(hours));
@@ -268,7 +265,7 @@ mod tests {
         assert_eq!(going(&mut watch, &both, 26), [2]);
         assert_eq!(going(&mut Watch::default(), &both, 1), [2], "without observations the clock is trusted");
         let mut watch = Watch::default();
-        let unset = [(job(3, 30), 1)];
+        let unset = [(job(3, UnixMs(30)), 1)];
         assert_eq!(going(&mut watch, &unset, 0), [0u64; 0], "but not one that was never set");
     }
 
@@ -277,7 +274,7 @@ mod tests {
         let job = |number: u64, ended_ms| Ended { id: JobId::from_parts(1, number.into()), number, ended_ms };
         let ended = [(1, 0), (2, 50), (3, 51), (4, 52)]
             .map(|(number, hours)| (job(number, START + hours * HOUR), 10));
-        let retention = Retention { age: Duration::from_hours(24), bytes: 20 };
+        let retention = Retention { age: 24 * HOUR, bytes: 20 };
         let due = |ended: &[(Ended, u64)]| -> Vec<u64> {
             let going = due(retention, ended, Some(START + 60 * HOUR), &HashMap::new());
             going.iter().map(|(job, _)| job.number).collect()
@@ -296,12 +293,12 @@ mod tests {
         std::fs::create_dir_all(&log).unwrap();
         std::fs::create_dir(logs.root().join("lost+found")).unwrap();
         std::fs::write(log.join("00000000000000000000.log"), [0; 100]).unwrap();
-        let now_ms = unix_ms();
+        let now_ms = UnixMs(unix_ms());
         let early = found(&store, &logs, now_ms).unwrap();
         assert!(early.ended.is_empty(), "a job may be being stored");
         let later = found(&store, &logs, now_ms + 2 * HOUR).unwrap();
         let [(ended, bytes)] = later.ended[..] else { panic!("{:?}", later.ended) };
         assert_eq!((ended.id, bytes), (job, 100));
-        assert!(later.unknown.contains(&job) && now_ms.abs_diff(ended.ended_ms) < HOUR);
+        assert!(later.unknown.contains(&job) && now_ms.since(ended.ended_ms) < HOUR);
     }
 }

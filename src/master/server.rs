@@ -27,7 +27,7 @@ use super::{
     users::Users,
 };
 use crate::{
-    domain::{fingerprint::Fingerprint, network::HostPort},
+    domain::{fingerprint::Fingerprint, network::HostPort, time::UnixMs},
     sys::{
         clock::{BootInstant, unix_ms},
         file::volume_used_percent,
@@ -266,7 +266,7 @@ impl Server {
             budgets: Budgets::new(self.config.limits),
             shutdown: shutdown.clone(),
             started,
-            started_ms: unix_ms(),
+            started_ms: UnixMs(unix_ms()),
             address: self.address.to_string().into(),
             port: self.address.port(),
             enroll_any: self.config.enroll == Enroll::Any,

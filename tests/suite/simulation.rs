@@ -36,6 +36,7 @@ use sloth_runner::{
         revision::SealedRevision,
         session::{Echo, SentAt},
         target::Target,
+        time::UnixMs,
     },
     master::core::{
         Core as Master, Policy, Remembered,
@@ -294,8 +295,8 @@ impl Simulation {
         let agent = StoredAgent {
             name: "a".parse().unwrap(),
             fingerprint: Fingerprint::of(b"a"),
-            enrolled_ms: 1,
-            last_seen_ms: 1,
+            enrolled_ms: UnixMs(1),
+            last_seen_ms: UnixMs(1),
             labels: Labels::new(),
             set_labels: Labels::new(),
             accepted: Accepted::default(),
@@ -318,7 +319,7 @@ impl Simulation {
             master: Master::new(
                 Policy::default(),
                 Remembered::default(),
-                Now { monotonic: Duration::ZERO, unix_ms: 0 },
+                Now { monotonic: Duration::ZERO, unix_ms: UnixMs(0) },
             ),
             process: 0,
             disk: Disk { agents: vec![agent], ..Disk::default() },
@@ -383,7 +384,7 @@ impl Simulation {
 
     fn now(&self) -> Now {
         let unix_ms = self.time.saturating_add_signed(self.wall);
-        Now { monotonic: Duration::from_millis(self.time - self.started), unix_ms }
+        Now { monotonic: Duration::from_millis(self.time - self.started), unix_ms: UnixMs(unix_ms) }
     }
 
     /// The agent's clock.
@@ -566,7 +567,7 @@ impl Simulation {
                 by_admin: true,
                 seal: None,
             };
-            let known = KnownTask { id: task(), spec, started_ms: 1, is_proved: true };
+            let known = KnownTask { id: task(), spec, started_ms: UnixMs(1), is_proved: true };
             self.step(Input::InventoryTold(self.session, vec![known]));
         }
     }

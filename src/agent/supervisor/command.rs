@@ -24,6 +24,7 @@ use crate::{
         command::{Command, KILL_GRACE_MS, TaskSpec},
         ids::{JobId, TaskId},
         input::{StandardInput, Terminal},
+        time::UnixMs,
     },
     sys::{
         spawn::{Program, Standard},
@@ -138,7 +139,7 @@ pub(super) fn rehearse(account: &Account) {
         spec,
         agent: "rehearsal".to_owned(),
         boot: String::new(),
-        started_unix_ms: 0,
+        started_unix_ms: UnixMs(0),
         started_boottime_ns: 0,
     };
     let read = serde_json::from_slice::<TaskRecord>(&line(&record));

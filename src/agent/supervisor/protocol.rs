@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::domain::{command::TaskSpec, ids::TaskId, outcome::TaskEnding, seal::Seal};
+use crate::domain::{command::TaskSpec, ids::TaskId, outcome::TaskEnding, seal::Seal, time::UnixMs};
 
 /// Longest line that is taken: a command and an environment of 1 MiB each fit, though each byte is written as six.
 pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -24,7 +24,7 @@ pub struct TaskRecord {
     /// The kernel's boot id when it was started.
     pub boot: String,
     /// When it was started, in milliseconds since the Unix epoch, for people.
-    pub started_unix_ms: u64,
+    pub started_unix_ms: UnixMs,
     /// The same moment on `CLOCK_BOOTTIME`, in nanoseconds: what elapsed times count from.
     pub started_boottime_ns: u64,
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     agent::layout::Layout,
-    domain::frame::MAX_PAYLOAD,
+    domain::{frame::MAX_PAYLOAD, time::UnixMs},
     sys::{
         clock::{self, boottime_ns},
         process::has_children,
@@ -130,7 +130,7 @@ impl Shim<'_> {
             spec,
             agent,
             boot: self.boot.to_owned(),
-            started_unix_ms: clock::unix_ms(),
+            started_unix_ms: UnixMs(clock::unix_ms()),
             started_boottime_ns: boottime_ns(),
         };
         let reply = match place.become_task(self.layout, id, &line(&record)) {

@@ -26,7 +26,7 @@ use crate::{
         proposal::DirectAddress,
         target::{fold::fold, selection::Selection},
         text::{plural, strip_control},
-        time::{format_duration, local_time},
+        time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
 };
@@ -185,7 +185,7 @@ fn details(agent: &AgentView) -> String {
         ("last seen", last_seen(agent)),
         ("fingerprint", agent.fingerprint.to_string()),
         ("trusts the CA by", agent.trust.to_string()),
-        ("enrolled", local_time(agent.enrolled_ms, unix_ms(), &Local)),
+        ("enrolled", local_time(agent.enrolled_ms, UnixMs(unix_ms()), &Local)),
     ];
     if let Some(facts) = agent.facts.clone() {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes >> 20) % 1024 * 10 / 1024);

@@ -29,7 +29,7 @@ use crate::{
         frame::Stream,
         job::{Job, Task},
         text::plural,
-        time::{format_duration, local_time},
+        time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
 };
@@ -91,7 +91,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
                 .map(|job| {
                     vec![
                         Cell::from(job.number.to_string()),
-                        Cell::from(local_time(job.created_ms, now, &Local)),
+                        Cell::from(local_time(job.created_ms, UnixMs(now), &Local)),
                         Cell::from(job.operator.as_str()),
                         Cell::from(job.target.as_str()),
                         job_state(job),
@@ -128,7 +128,7 @@ fn shown(job: &Job) -> String {
         job.number,
         job.id,
         job.operator,
-        local_time(job.created_ms, now, &Local),
+        local_time(job.created_ms, UnixMs(now), &Local),
         job.target,
         crate::domain::text::strip_control(&job.command.shown()),
     );

@@ -1,7 +1,5 @@
 //! `master operator add|login|list|revoke`.
 
-use std::time::Duration;
-
 use chrono::Local;
 
 use super::{connect, on_one_thread};
@@ -19,7 +17,7 @@ use crate::{
         control::{InviteOperator, RevokeOperator},
         network::HostPort,
         operator::OperatorState,
-        time::{format_duration, local_time},
+        time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
     trust::token::Token,
@@ -79,9 +77,7 @@ async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs)
 fn state_text(state: OperatorState) -> (String, Tone) {
     match state {
         OperatorState::Active => ("active".to_owned(), Tone::Good),
-        OperatorState::Invited(left_ms) => {
-            (format!("invited, for {}", format_duration(Duration::from_millis(left_ms))), Tone::Waiting)
-        }
+        OperatorState::Invited(left) => (format!("invited, for {}", format_duration(left)), Tone::Waiting),
         OperatorState::Expired => ("its login has expired".to_owned(), Tone::Bad),
         OperatorState::Revoked => ("revoked".to_owned(), Tone::Bad),
     }
@@ -104,9 +100,10 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     let rows: Vec<Vec<Cell>> = operators
         .iter()
         .map(|operator| {
-            let (text, tone) = state_text(operator.state(now_ms));
-            let logged_in =
-                operator.logged_in_ms.map_or_else(|| "-".to_owned(), |when| local_time(when, now_ms, &Local));
+            let (text, tone) = state_text(operator.state(UnixMs(now_ms)));
+            let logged_in = operator
+                .logged_in_ms
+                .map_or_else(|| "-".to_owned(), |when| local_time(when, UnixMs(now_ms), &Local));
             let known_by = match (&operator.unix_user, operator.keys.len()) {
                 (None, 0) => "-".to_owned(),
                 (None, 1) => "1 key".to_owned(),
@@ -119,7 +116,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
                 Cell::toned(text.as_str(), tone),
                 Cell::from(known_by),
                 Cell::from(logged_in),
-                Cell::from(local_time(operator.added_ms, now_ms, &Local)),
+                Cell::from(local_time(operator.added_ms, UnixMs(now_ms), &Local)),
                 Cell::from(operator.added_by.as_str()),
             ]
         })

@@ -11,7 +11,7 @@ use crate::{
         outcome::{Ending, Outcome},
         target::fold::fold,
         text::strip_control,
-        time::{format_duration, local_time},
+        time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
 };
@@ -54,8 +54,8 @@ fn processes(count: u32) -> &'static str {
 /// 0, if known.
 pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
     // By the master's clock, so that it does not depend on when it is shown.
-    let until = job.ended_ms.unwrap_or_else(unix_ms);
-    let took = Duration::from_millis(until.saturating_sub(job.created_ms));
+    let until = job.ended_ms.unwrap_or_else(|| UnixMs(unix_ms()));
+    let took = until.since(job.created_ms);
     let good = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
     let (good, all) = (good.count(), job.tasks.len());
     let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };
@@ -84,7 +84,7 @@ pub(super) fn state_text(task: &Task) -> String {
         },
         state => match (task.no_contact_since_ms, task.waiting.as_str()) {
             (Some(since), _) => {
-                format!("{}, no contact since {}", state.word(), local_time(since, unix_ms(), &Local))
+                format!("{}, no contact since {}", state.word(), local_time(since, UnixMs(unix_ms()), &Local))
             }
             (None, "") => state.word().to_owned(),
             (None, waiting) => format!("{}: {waiting}", state.word()),

@@ -1,7 +1,5 @@
 //! `master token create|list|revoke`.
 
-use std::time::Duration;
-
 use chrono::Local;
 
 use super::{connect, on_one_thread};
@@ -20,7 +18,7 @@ use crate::{
         fingerprint::plain_digits,
         network::HostPort,
         terms::Terms,
-        time::{format_duration, local_time},
+        time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
 };
@@ -87,11 +85,11 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         note("no join tokens. `sloth-runner master token create` creates one");
         return Ok(exit::OK);
     }
-    let now_ms = unix_ms();
+    let now_ms = UnixMs(unix_ms());
     let rows: Vec<Vec<Cell>> = tokens
         .iter()
         .map(|token| {
-            let left = Duration::from_millis(token.expires_ms.saturating_sub(now_ms));
+            let left = token.expires_ms.since(now_ms);
             let made =
                 token.created_ms.map_or_else(|| "-".to_owned(), |made| local_time(made, now_ms, &Local));
             let by = token.created_by.as_deref().unwrap_or("-");

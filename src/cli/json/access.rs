@@ -9,6 +9,7 @@ use crate::domain::{
     network::{Hosts, Network},
     operator::OperatorView,
     terms::Terms,
+    time::UnixMs,
 };
 
 /// `master token list`.
@@ -28,8 +29,8 @@ impl<'a> TokenList<'a> {
 pub(in crate::cli) struct TokenObject<'a> {
     id: &'a str,
     uses_left: u32,
-    expires_ms: u64,
-    created_ms: Option<u64>,
+    expires_ms: UnixMs,
+    created_ms: Option<UnixMs>,
     created_by: Option<&'a str>,
     terms: TermsObject<'a>,
 }
@@ -83,10 +84,10 @@ pub(in crate::cli) struct OperatorObject<'a> {
     keys: &'a [Fingerprint],
     /// `active`, `invited`, `expired` or `revoked`.
     state: &'static str,
-    login_until_ms: Option<u64>,
-    added_ms: u64,
+    login_until_ms: Option<UnixMs>,
+    added_ms: UnixMs,
     added_by: &'a str,
-    logged_in_ms: Option<u64>,
+    logged_in_ms: Option<UnixMs>,
     revoked: bool,
 }
 
@@ -97,7 +98,7 @@ impl<'a> OperatorObject<'a> {
             role: operator.role.word(),
             unix_user: operator.unix_user.as_deref(),
             keys: &operator.keys,
-            state: operator.state(now_ms).word(),
+            state: operator.state(UnixMs(now_ms)).word(),
             login_until_ms: operator.login_until_ms,
             added_ms: operator.added_ms,
             added_by: &operator.added_by,

@@ -8,6 +8,7 @@ use crate::domain::{
     fingerprint::Fingerprint,
     name::{AgentName, Labels},
     proposal::DirectAddress,
+    time::UnixMs,
 };
 
 /// `agent list` and `agent get`.
@@ -38,8 +39,8 @@ pub(in crate::cli) struct AgentObject<'a> {
     reported_labels: &'a Labels,
     proposed_labels: &'a Labels,
     proposed_address: Option<String>,
-    last_seen_ms: Option<u64>,
-    enrolled_ms: u64,
+    last_seen_ms: Option<UnixMs>,
+    enrolled_ms: UnixMs,
     fingerprint: &'a Fingerprint,
     trust: Option<&'a str>,
     key_changed: bool,
@@ -52,7 +53,7 @@ pub(in crate::cli) struct AgentObject<'a> {
 struct DrainObject<'a> {
     reason: Option<&'a str>,
     by: &'a str,
-    since_ms: u64,
+    since_ms: UnixMs,
 }
 
 impl<'a> AgentObject<'a> {

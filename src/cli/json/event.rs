@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::{JobObject, SCHEMA_VERSION, TaskObject};
-use crate::domain::name::AgentName;
+use crate::domain::{name::AgentName, time::UnixMs};
 
 /// A printed event.
 #[derive(Debug, Serialize)]
@@ -95,7 +95,7 @@ impl Fields for GateFields<'_> {
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct EndedFields {
     pub(in crate::cli) number: u64,
-    pub(in crate::cli) ended_ms: Option<u64>,
+    pub(in crate::cli) ended_ms: Option<UnixMs>,
     /// Number of tasks that exited with 0.
     pub(in crate::cli) succeeded: usize,
     pub(in crate::cli) task_count: usize,

@@ -11,6 +11,7 @@ use crate::domain::{
     name::AgentName,
     outcome::Outcome,
     target::fold::fold,
+    time::UnixMs,
 };
 
 /// `job list`.
@@ -35,8 +36,8 @@ pub(in crate::cli) struct JobObject<'a> {
     command: String,
     /// Number of bytes that a list omits at the end of the command.
     command_left_out: u64,
-    created_ms: u64,
-    ended_ms: Option<u64>,
+    created_ms: UnixMs,
+    ended_ms: Option<UnixMs>,
     task_count: u32,
     left_out: Vec<LeftOutObject<'a>>,
     /// Empty in lists.
@@ -97,10 +98,10 @@ pub(in crate::cli) struct TaskObject<'a> {
     /// The task's contribution to the exit status of the client, in the convention of a shell.
     status: Option<u8>,
     batch: u32,
-    started_ms: Option<u64>,
+    started_ms: Option<UnixMs>,
     duration_ns: u64,
     end_offset: u64,
-    no_contact_since_ms: Option<u64>,
+    no_contact_since_ms: Option<UnixMs>,
     waiting: Option<&'a str>,
     /// How the task ended according to a later report. The outcome is final and does not change.
     later: Option<OutcomeObject<'a>>,

@@ -1,6 +1,6 @@
 //! Requests about join tokens and operators.
 
-use crate::domain::{name::OperatorName, operator::Role, terms::Terms};
+use crate::domain::{name::OperatorName, operator::Role, terms::Terms, time::UnixMs};
 
 /// Creates a join token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct CreatedToken {
     /// The secret and the CA's fingerprint, in the form that an agent takes.
     pub token: String,
     /// When it expires.
-    pub expires_ms: u64,
+    pub expires_ms: UnixMs,
     /// The port on which the master listens.
     pub port: u16,
     /// The address, with port, at which agents probably reach the master.
@@ -36,11 +36,11 @@ pub struct TokenView {
     /// Its id: the first 8 hexadecimal digits of its secret's SHA-256, in upper case.
     pub id: String,
     /// When it expires.
-    pub expires_ms: u64,
+    pub expires_ms: UnixMs,
     /// How many more agents can join with it.
     pub uses_left: u32,
     /// When it was created; `None` if that was not recorded.
-    pub created_ms: Option<u64>,
+    pub created_ms: Option<UnixMs>,
     /// The operator who created it; `None` if that was not recorded.
     pub created_by: Option<String>,
     /// Its terms.
@@ -73,7 +73,7 @@ pub struct Invited {
     /// The secret and the CA's fingerprint; `None` for a user of the master's machine.
     pub token: Option<String>,
     /// When the login expires; `None` if there is no login.
-    pub expires_ms: Option<u64>,
+    pub expires_ms: Option<UnixMs>,
     /// The port on which the master listens.
     pub port: u16,
     /// The address, with port, at which other machines probably reach the master.

@@ -12,6 +12,7 @@ use crate::domain::{
     outcome::JobResult,
     plan::Gate,
     target::selection::Selection,
+    time::UnixMs,
 };
 
 /// Starts a job. Idempotent on its id.
@@ -133,7 +134,7 @@ pub enum JobEvent {
     /// All tasks have ended and all requested output was sent; the last event.
     Ended {
         /// When the job ended.
-        ended_ms: u64,
+        ended_ms: UnixMs,
     },
     /// Nothing was started, because the target no longer selects the agents that were shown; the only event.
     TargetChanged {
@@ -173,7 +174,7 @@ pub struct JobDigest {
     /// The gate between batches.
     pub gate: Gate,
     /// When the job ended; in the last digest.
-    pub ended_ms: Option<u64>,
+    pub ended_ms: Option<UnixMs>,
     /// Set in the last digest of a master that stops: the client reconnects.
     pub closing: Option<Closing>,
 }

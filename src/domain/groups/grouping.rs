@@ -14,6 +14,7 @@ use super::{
 use crate::domain::{
     frame::{Frame, Stream},
     outcome::Outcome,
+    time::UnixMs,
 };
 
 /// Maximum number of lines of all tasks together that are compared one by one. Each task has an equal share;
@@ -46,7 +47,7 @@ struct TaskText {
     masker: Masker,
     streams: [Place; 2],
     outcome: Option<Outcome>,
-    last_output_ms: Option<u64>,
+    last_output_ms: Option<UnixMs>,
     /// The offset of the next byte.
     next: u64,
     /// Whether some of the output is missing. Such a task equals no other, because the missing part is
@@ -138,7 +139,7 @@ impl Grouping {
     }
 
     /// Adds a frame. If it does not follow the previous one, the part between them is recorded as missing.
-    pub fn take(&mut self, task: u32, frame: &Frame, now_ms: u64) {
+    pub fn take(&mut self, task: u32, frame: &Frame, now_ms: UnixMs) {
         self.miss(task, frame.offset);
         if let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) {
             text.next = frame.end().max(text.next);
@@ -166,7 +167,7 @@ impl Grouping {
     }
 
     /// Adds the next output of a task on one stream, at a time of the caller's clock.
-    pub fn feed(&mut self, task: u32, stream: Stream, bytes: &[u8], now_ms: u64) {
+    pub fn feed(&mut self, task: u32, stream: Stream, bytes: &[u8], now_ms: UnixMs) {
         let limit = self.limit;
         let tree = &mut self.trees[index(stream)];
         let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
@@ -209,7 +210,7 @@ impl Grouping {
 
     /// Returns the time of a task's last output, by the caller's clock; `None` if it has printed nothing.
     #[must_use]
-    pub fn last_output_ms(&self, task: u32) -> Option<u64> {
+    pub fn last_output_ms(&self, task: u32) -> Option<UnixMs> {
         self.task(task)?.last_output_ms
     }
 

@@ -16,6 +16,7 @@ use crate::domain::{
     name::{AgentName, Labels},
     revision::Revision,
     target::fold::fold_some,
+    time::{UnixMs, milliseconds},
 };
 
 /// Advice to operators when the store was restored from a backup.
@@ -283,7 +284,7 @@ impl Core {
                 let silent = now.monotonic.saturating_sub(session.heard).as_secs();
                 format!("no heartbeat for {silent} s")
             }
-            (None, _) if stored.last_seen_ms == 0 => "enrolled, but never connected yet".to_owned(),
+            (None, _) if stored.last_seen_ms == UnixMs(0) => "enrolled, but never connected yet".to_owned(),
             (None, _) if !row.was_seen() && Self::is_fresh(now) => {
                 "not back yet since the master's start".to_owned()
             }
@@ -311,7 +312,7 @@ impl Core {
             set_labels: stored.set_labels.clone(),
             reported_labels: stored.labels.clone(),
             proposed: row.proposal(),
-            last_seen: (last_seen_ms > 0).then(|| seen_at(last_seen_ms, now)),
+            last_seen: (last_seen_ms > UnixMs(0)).then(|| seen_at(last_seen_ms, now)),
             fingerprint: stored.fingerprint,
             hint,
             enrolled_ms: stored.enrolled_ms,
@@ -319,7 +320,11 @@ impl Core {
             facts: row.session.as_ref().and_then(|session| session.facts.clone()),
             key_changed: false,
             has_code: false,
-            offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms).filter(|ms| *ms > 0),
+            offline_since_ms: row
+                .session
+                .is_none()
+                .then_some(stored.last_seen_ms)
+                .filter(|ms| *ms > UnixMs(0)),
             last_job: row.last_job.clone(),
             drain: stored.drain.clone(),
         }
@@ -366,6 +371,6 @@ impl Core {
     }
 }
 
-fn seen_at(at_ms: u64, now: Now) -> LastSeen {
-    LastSeen { at_ms, ago_ms: now.unix_ms.saturating_sub(at_ms) }
+fn seen_at(at_ms: UnixMs, now: Now) -> LastSeen {
+    LastSeen { at_ms, ago_ms: milliseconds(now.unix_ms.since(at_ms)) }
 }

@@ -24,6 +24,7 @@ use crate::domain::{
     network::{neighbourhood_of, source_of},
     proposal::{Accepted, Proposal},
     seal::Seal,
+    time::UnixMs,
 };
 
 /// Maximum number of pending keys.
@@ -48,9 +49,9 @@ pub(super) struct PendingKey {
     pub(super) proposal: Proposal,
     /// The agent's proof by its one-time code; `None` if it created no code.
     pub(super) proof: Option<Seal>,
-    pub(super) since_ms: u64,
+    pub(super) since_ms: UnixMs,
     asked: Duration,
-    asked_ms: u64,
+    asked_ms: UnixMs,
 }
 
 impl PendingKey {
@@ -59,7 +60,7 @@ impl PendingKey {
         self.from.map(source_of)
     }
 
-    pub(super) fn asked_ms(&self) -> u64 {
+    pub(super) fn asked_ms(&self) -> UnixMs {
         self.asked_ms
     }
 }
@@ -434,7 +435,7 @@ impl Core {
             name: name.clone(),
             fingerprint,
             enrolled_ms: now.unix_ms,
-            last_seen_ms: 0,
+            last_seen_ms: UnixMs(0),
             labels: Labels::new(),
             set_labels: known.map(|row| row.stored.set_labels.clone()).unwrap_or_default(),
             accepted: Accepted::default(),

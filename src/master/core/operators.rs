@@ -3,6 +3,8 @@
 //! Every connection is checked here, so this is the revocation list too. Knows neither certificates nor
 //! sockets.
 
+use std::time::Duration;
+
 use super::{
     Continuation, Core, audit,
     messages::{
@@ -15,6 +17,7 @@ use crate::domain::{
     fingerprint::Fingerprint,
     name::{OperatorName, nearest},
     operator::Role,
+    time::UnixMs,
 };
 
 /// Maximum number of keys of one operator, one for each machine.
@@ -75,7 +78,7 @@ impl Core {
         }
         let login = asked.login.map(|(hash, ttl_ms)| StoredLogin {
             hash,
-            expires_ms: now.unix_ms.saturating_add(ttl_ms),
+            expires_ms: now.unix_ms + Duration::from_millis(ttl_ms),
             used_by: None,
         });
         let login_expires_ms = login.as_ref().map(|login| login.expires_ms);
@@ -89,7 +92,7 @@ impl Core {
                 login,
                 added_ms: now.unix_ms,
                 added_by: by.to_owned(),
-                logged_in_ms: 0,
+                logged_in_ms: UnixMs(0),
                 is_revoked: false,
             },
         };

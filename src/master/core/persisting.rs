@@ -10,6 +10,7 @@ use super::{
 use crate::domain::{
     ids::{JobId, TaskId},
     revision::Revision,
+    time::UnixMs,
 };
 
 /// What to do when a write has succeeded or failed.
@@ -69,7 +70,7 @@ impl Core {
     }
 
     /// Stores the time that was used to determine the ages of jobs.
-    pub(super) fn on_retention_time(&mut self, at_ms: u64, reply: ReplyTo<Result<(), Denied>>) {
+    pub(super) fn on_retention_time(&mut self, at_ms: UnixMs, reply: ReplyTo<Result<(), Denied>>) {
         self.judged_ms = at_ms;
         self.persist(vec![Write::PutClock(at_ms)], Continuation::answer(reply, Ok(())));
     }

@@ -54,15 +54,18 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::master::core::{
-        Policy, Remembered,
-        messages::{Effect, Input},
-        stored::Write,
+    use crate::{
+        domain::time::UnixMs,
+        master::core::{
+            Policy, Remembered,
+            messages::{Effect, Input},
+            stored::Write,
+        },
     };
 
     /// Takes one step, and returns the audit records of refusals that it writes.
     fn step(core: &mut Core, input: Input, second: u64) -> Vec<(String, String)> {
-        let now = Now { monotonic: Duration::from_secs(second), unix_ms: second * 1000 };
+        let now = Now { monotonic: Duration::from_secs(second), unix_ms: UnixMs(second * 1000) };
         let mut records = Vec::new();
         for effect in core.step(input, now) {
             let Effect::Persist(token, writes, _) = effect else { continue };
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn each_kind_is_recorded_at_once_and_then_counted_by_the_minute() {
-        let now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
+        let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(0) };
         let mut core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
         let refused = |who: &str, what: &str| Input::Refused {
             who: who.to_owned(),

@@ -27,6 +27,7 @@ use crate::domain::{
     job::LastJob,
     name::{AgentName, Labels, OperatorName},
     proposal::{DirectAddress, Proposal},
+    time::UnixMs,
 };
 
 /// How the master treats a key that asks to enroll without a token.
@@ -83,7 +84,7 @@ pub struct Remembered {
     /// Counts the starts of masters on this store. Attempts of a later start are higher than those of an earlier one.
     pub term: u64,
     /// The time that was last used to determine ages, in milliseconds since the Unix epoch; 0 for never.
-    pub judged_ms: u64,
+    pub judged_ms: UnixMs,
     /// Why the term could not be written. Nothing new is accepted until it is written.
     pub trouble: Option<String>,
 }
@@ -94,7 +95,7 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) incarnation: Incarnation,
     pub(super) heard: Duration,
-    pub(super) heard_ms: u64,
+    pub(super) heard_ms: UnixMs,
     pub(super) link: LinkKind,
     pub(super) link_reason: String,
     pub(super) direct_address: Option<DirectAddress>,
@@ -209,7 +210,7 @@ pub struct Core {
     pub(super) term: u64,
     /// The time that was last used to determine ages. No job is recorded as ended before it, whatever the
     /// clock says.
-    pub(super) judged_ms: u64,
+    pub(super) judged_ms: UnixMs,
     /// Number of Attach calls for tasks that are no longer live.
     pub(super) facts_attempts: u64,
     /// Recorded orders that are answered when none of their tasks can start any more.

@@ -17,6 +17,7 @@ use crate::domain::{
     revision::Revision,
     seal::Seal,
     terms::Terms,
+    time::UnixMs,
 };
 
 /// A change of the store.
@@ -40,7 +41,7 @@ pub enum Write {
     PutTask(JobId, StoredTask),
     /// Records that a task was started at this time, in milliseconds since the Unix epoch, which must survive
     /// restarts.
-    StartTask(TaskId, u64),
+    StartTask(TaskId, UnixMs),
     /// Adds an outcome that was reported after a task's final one. The final one stays, and the other is
     /// shown beside it if they differ. Who cancelled is taken from the task's own record.
     PutLater(TaskId, Outcome),
@@ -49,17 +50,17 @@ pub enum Write {
     /// Replaces a job's options.
     PutOptions(JobId, Box<JobOptions>),
     /// Records that a job has ended at this time, in milliseconds since the Unix epoch.
-    EndJob(JobId, u64),
+    EndJob(JobId, UnixMs),
     /// Deletes a job, for this reason.
     DeleteJob(JobId, String),
     /// Records the term of a master that could not be written when the master started.
     PutTerm(u64),
     /// Records the time that was used to determine the ages of jobs, in milliseconds since the Unix epoch.
-    PutClock(u64),
+    PutClock(UnixMs),
     /// Appends an audit record.
     Audit {
         /// The time, in milliseconds since the Unix epoch.
-        at_ms: u64,
+        at_ms: UnixMs,
         /// The operator, agent or part of the master that acted.
         actor: String,
         /// The action, as one word or two.
@@ -104,10 +105,10 @@ pub struct StoredAgent {
     /// Its key.
     pub fingerprint: Fingerprint,
     /// When it was enrolled, in milliseconds since the Unix epoch.
-    pub enrolled_ms: u64,
+    pub enrolled_ms: UnixMs,
     /// When its last message was received, in milliseconds since the Unix epoch; 0 for never. Written when it
     /// disconnects.
-    pub last_seen_ms: u64,
+    pub last_seen_ms: UnixMs,
     /// The labels that it reports.
     pub labels: Labels,
     /// The labels that operators set, which take precedence.
@@ -144,11 +145,11 @@ pub struct StoredOperator {
     /// The login that was created last, used or not.
     pub login: Option<StoredLogin>,
     /// When it was added, in milliseconds since the Unix epoch.
-    pub added_ms: u64,
+    pub added_ms: UnixMs,
     /// The operator who added it.
     pub added_by: String,
     /// When it last logged in, in milliseconds since the Unix epoch; 0 for never.
-    pub logged_in_ms: u64,
+    pub logged_in_ms: UnixMs,
     /// Whether it was revoked.
     pub is_revoked: bool,
 }
@@ -159,7 +160,7 @@ pub struct StoredLogin {
     /// The hash of its secret.
     pub hash: String,
     /// When it expires, in milliseconds since the Unix epoch.
-    pub expires_ms: u64,
+    pub expires_ms: UnixMs,
     /// The key that has used it.
     pub used_by: Option<Fingerprint>,
 }
@@ -173,11 +174,11 @@ pub struct StoredToken {
     /// The hash of its secret.
     pub hash: String,
     /// When it expires, in milliseconds since the Unix epoch.
-    pub expires_ms: u64,
+    pub expires_ms: UnixMs,
     /// How many more agents can join with it.
     pub uses_left: u32,
     /// When it was created, in milliseconds since the Unix epoch.
-    pub made_ms: u64,
+    pub made_ms: UnixMs,
     /// The operator who created it.
     pub made_by: String,
     /// Which agents may join with it, and which of their proposals are accepted.
@@ -193,7 +194,7 @@ impl StoredToken {
 
     /// Reports whether an agent can still join with it.
     #[must_use]
-    pub fn is_valid(&self, unix_ms: u64) -> bool {
+    pub fn is_valid(&self, unix_ms: UnixMs) -> bool {
         self.expires_ms > unix_ms && self.uses_left > 0
     }
 }
@@ -219,7 +220,7 @@ pub struct StoredTask {
     /// The incarnation of the agent to which it was first sent, or is about to be sent.
     pub incarnation: Option<Incarnation>,
     /// Until when it may be started, in milliseconds since the Unix epoch.
-    pub start_by_ms: u64,
+    pub start_by_ms: UnixMs,
     /// The operator who cancelled it.
     pub cancelled_by: Option<Word>,
 }
@@ -232,7 +233,7 @@ pub struct KnownTask {
     /// What the agent runs.
     pub spec: TaskSpec,
     /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
-    pub started_ms: u64,
+    pub started_ms: UnixMs,
     /// Whether the agent has proved that this master sent it.
     pub is_proved: bool,
 }

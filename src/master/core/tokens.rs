@@ -1,5 +1,7 @@
 //! Join tokens: creates, lists and revokes them. `enrolling` decides on the agents that use them.
 
+use std::time::Duration;
+
 use super::{
     Continuation, Core, audit,
     messages::{Denied, NewToken, Now, ReplyTo},
@@ -18,7 +20,7 @@ impl Core {
     ) {
         let token = StoredToken {
             hash,
-            expires_ms: now.unix_ms.saturating_add(ttl_ms),
+            expires_ms: now.unix_ms + Duration::from_millis(ttl_ms),
             uses_left: uses,
             made_ms: now.unix_ms,
             made_by: by.to_owned(),

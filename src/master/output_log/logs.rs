@@ -10,7 +10,7 @@ use std::{
 
 use super::{contents::Contents, file, opening, reader::LogReader, syncing, writer::JobLog};
 use crate::{
-    domain::ids::JobId,
+    domain::{ids::JobId, time::UnixMs},
     sys::{disk::Disk, file::numbered},
 };
 
@@ -201,15 +201,14 @@ impl OutputLogs {
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Returns the time of the last write to a job's log, in milliseconds since the Unix epoch; `None` if it
-    /// cannot be read.
+    /// Returns the time of the last write to a job's log, or `None` if it cannot be read.
     #[must_use]
-    pub fn last_change_ms(&self, job: JobId) -> Option<u64> {
+    pub fn last_change_ms(&self, job: JobId) -> Option<UnixMs> {
         let directory = self.directory(job);
         let files = fs::read_dir(&directory).ok()?.flatten().map(|entry| entry.path());
         let changes = files.chain([directory]).filter_map(|path| fs::metadata(path).ok()?.modified().ok());
         let since = changes.max()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-        u64::try_from(since.as_millis()).ok()
+        Some(UnixMs(u64::try_from(since.as_millis()).ok()?))
     }
 
     /// Returns the size of a job's log on the disk, in bytes.

@@ -25,6 +25,7 @@ use crate::{
         job::Job,
         name::AgentName,
         operator::OperatorView,
+        time::UnixMs,
     },
     master::{compare::maskers, core::messages::Input, store::Wanted},
     sys::{clock::unix_ms, hostname::hostname},
@@ -256,7 +257,7 @@ impl ControlCalls for Master {
         let wanted = Wanted {
             before_number: request.before.unwrap_or(0),
             limit: request.limit.unwrap_or(JOBS.0).min(JOBS.1),
-            since_ms: since_ms.min(MAX_STORED),
+            since_ms: UnixMs(since_ms.min(MAX_STORED)),
             operator: request.operator.unwrap_or_default(),
             agent: request.agent.map(String::from).unwrap_or_default(),
             text: request.text.unwrap_or_default(),

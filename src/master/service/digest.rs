@@ -16,6 +16,7 @@ use crate::{
         job::{Job, Task, TaskState},
         outcome::Outcome,
         plan::Gate,
+        time::UnixMs,
     },
     master::{journal::Changes, output_log::LogReader},
     sys::clock::unix_ms,
@@ -25,7 +26,7 @@ use crate::{
 const MAX_GROUPS: usize = 200;
 /// A task is quiet when it has printed nothing for this long. Digests report this although nothing else has
 /// changed.
-pub(super) const QUIET_AFTER_MS: u64 = 5_000;
+pub(super) const QUIET_AFTER: Duration = Duration::from_secs(5);
 /// How long reading the log may delay a digest.
 const MAX_READ_TIME: Duration = Duration::from_millis(200);
 
@@ -53,7 +54,7 @@ pub(super) struct Digest {
     /// The job's gate.
     pub gate: Gate,
     /// When the job ended. The digest then contains all output.
-    pub ended_ms: Option<u64>,
+    pub ended_ms: Option<UnixMs>,
     /// The digest contains the log before this position.
     pub read: LogPosition,
     /// How long the digest took to compute.
@@ -66,9 +67,9 @@ impl Digester {
     }
 
     /// Returns when a frame was printed, on the master's clock.
-    fn time_of(&self, task: u32, frame: &Frame) -> u64 {
+    fn time_of(&self, task: u32, frame: &Frame) -> UnixMs {
         let started_ms = self.job.task(task).and_then(|task| task.started_ms);
-        started_ms.unwrap_or(self.job.created_ms) + frame.time_ns / 1_000_000
+        started_ms.unwrap_or(self.job.created_ms) + Duration::from_nanos(frame.time_ns)
     }
 
     /// Reads the log up to `end`, but no longer than `longest`, so that states are reported while large
@@ -140,7 +141,8 @@ impl Digester {
         }
         groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(MAX_GROUPS)).unwrap_or(u32::MAX);
-        let groups = groups.into_iter().take(MAX_GROUPS).map(|group| self.shown(group, now_ms)).collect();
+        let groups =
+            groups.into_iter().take(MAX_GROUPS).map(|group| self.shown(group, UnixMs(now_ms))).collect();
         Digest {
             changed: std::mem::take(&mut self.changed),
             groups,
@@ -153,12 +155,12 @@ impl Digester {
     }
 
     /// Returns those of the tasks that run and are quiet, each with the time of its last output or start.
-    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<(u32, u64)> {
+    fn quiet(&self, tasks: &[u32], now_ms: UnixMs) -> Vec<(u32, UnixMs)> {
         let quiet = |index: &u32| {
             let task = self.job.task(*index)?;
             let is_running = task.state == TaskState::Running;
             let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
-            let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
+            let is_quiet = now_ms.since(since_ms) >= QUIET_AFTER;
             (is_running && is_quiet).then_some((*index, since_ms))
         };
         tasks.iter().filter_map(quiet).collect()
@@ -170,7 +172,7 @@ impl Digester {
     }
 
     /// Returns a group as clients see it.
-    fn shown(&self, group: Group, now_ms: u64) -> GroupDigest {
+    fn shown(&self, group: Group, now_ms: UnixMs) -> GroupDigest {
         let first = self.grouping.first_line(group.example);
         GroupDigest {
             outcome: group.outcome,

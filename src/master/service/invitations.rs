@@ -11,6 +11,7 @@ use crate::{
         network::HostPort,
         operator::OperatorView,
         session::{LogIn, LogInAnswer},
+        time::UnixMs,
     },
     master::{
         core::{
@@ -43,7 +44,7 @@ impl From<StoredToken> for TokenView {
             id: token.id().to_owned(),
             expires_ms: token.expires_ms,
             uses_left: token.uses_left,
-            created_ms: Some(token.made_ms).filter(|made| *made > 0),
+            created_ms: Some(token.made_ms).filter(|made| *made > UnixMs(0)),
             created_by: Some(token.made_by).filter(|by| !by.is_empty()),
             terms: token.terms,
         }
@@ -61,7 +62,7 @@ impl From<StoredOperator> for OperatorView {
             login_until_ms: unused.map(|login| login.expires_ms),
             added_ms: operator.added_ms,
             added_by: operator.added_by,
-            logged_in_ms: Some(operator.logged_in_ms).filter(|when| *when > 0),
+            logged_in_ms: Some(operator.logged_in_ms).filter(|when| *when > UnixMs(0)),
             is_revoked: operator.is_revoked,
         }
     }

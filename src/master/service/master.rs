@@ -6,6 +6,7 @@ use tonic::{Code, Status, service::Routes};
 
 use super::watch::Watched;
 use crate::{
+    domain::time::UnixMs,
     master::{
         core::messages::Denied,
         handle::{Ending, Handle},
@@ -46,7 +47,7 @@ pub struct Parts {
     /// When the master started.
     pub started: BootInstant,
     /// The same, in milliseconds since the Unix epoch; with the process id it names this process.
-    pub started_ms: u64,
+    pub started_ms: UnixMs,
     /// The address of the port, as text for operators.
     pub address: Arc<str>,
     /// The number of the port.

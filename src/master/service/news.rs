@@ -68,7 +68,7 @@ async fn watch_agents(
     answers: &Answers<FleetChange>,
 ) -> Result<(), Over> {
     // Revisions count from the start of the process, so this number identifies the process.
-    let instance = u64::from(std::process::id()) << 32 | master.started_ms & 0xffff_ffff;
+    let instance = u64::from(std::process::id()) << 32 | master.started_ms.0 & 0xffff_ffff;
     let since = request.since.filter(|since| since.instance == instance);
     let mut seen = since.map_or(0, |since| since.revision);
     let mut numbers_seen = seen;

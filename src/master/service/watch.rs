@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
-    digest::{Digest, Digester, QUIET_AFTER_MS},
+    digest::{Digest, Digester, QUIET_AFTER},
     follow::{LOG_REOPENED, MASTER_ENDS, has_failed},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         groups::mask::{Masker, Masks},
         ids::JobId,
         job::Job,
+        time::UnixMs,
     },
     master::{
         journal::{Changes, Journal},
@@ -73,7 +74,7 @@ struct State {
     groups: Vec<GroupDigest>,
     more_groups: u32,
     /// When the job ended. The groups then contain all output.
-    ended_ms: Option<u64>,
+    ended_ms: Option<UnixMs>,
     /// The groups contain the log before this position.
     read: LogPosition,
     /// Why there are no further digests.
@@ -337,7 +338,7 @@ impl Computation {
                 continue;
             }
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(QUIET_AFTER_MS)), if digester.has_running() => {}
+                () = tokio::time::sleep(QUIET_AFTER), if digester.has_running() => {}
                 _ = changed.changed() => {}
                 _ = appended.changed() => {}
                 () = self.standing.digests.closed() => {}

@@ -19,6 +19,7 @@ use crate::{
         ids::{JobId, JobReference},
         job::{Job, JobOptions},
         name::AgentName,
+        time::UnixMs,
     },
     master::core::{
         Remembered,
@@ -347,7 +348,7 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn ended(&self) -> Result<(Vec<Ended>, u64), StoreError> {
+    pub fn ended(&self) -> Result<(Vec<Ended>, UnixMs), StoreError> {
         self.read(|connection| {
             let clock = connection.query_row("SELECT clock_ms FROM meta", [], |row| row.get(0))?;
             let mut statement = connection.prepare(
@@ -433,7 +434,7 @@ pub struct Ended {
     /// Its number.
     pub number: u64,
     /// When it ended, in milliseconds since the Unix epoch.
-    pub ended_ms: u64,
+    pub ended_ms: UnixMs,
 }
 
 #[cfg(test)]

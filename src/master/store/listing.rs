@@ -4,7 +4,7 @@
 use rusqlite::{Connection, Row, types::Value};
 
 use super::rows::{JOB, job};
-use crate::domain::job::Job;
+use crate::domain::{job::Job, time::UnixMs};
 
 /// The filters of a list of jobs. Empty texts and zeros match any job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Wanted {
     /// The maximum number of results.
     pub limit: u32,
     /// Only jobs that began at or after this time, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
+    pub since_ms: UnixMs,
     /// Only jobs of this operator.
     pub operator: String,
     /// Only jobs with a task on this agent.
@@ -177,13 +177,13 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
         query.only(format!("operator = {operator}"));
         walked.get_or_insert(("jobs INDEXED BY jobs_operator", "jobs.number"));
     }
-    if wanted.since_ms > 0 {
-        let since = query.value(number(wanted.since_ms));
+    if wanted.since_ms > UnixMs(0) {
+        let since = query.value(number(wanted.since_ms.0));
         query.only(format!("created_ms >= {since}"));
         if walked.is_none() {
             let few = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE created_ms >= ?1 LIMIT ?2)";
             let few: u64 =
-                connection.query_row(few, [number(wanted.since_ms), number(FEW_JOBS)], |row| row.get(0))?;
+                connection.query_row(few, [number(wanted.since_ms.0), number(FEW_JOBS)], |row| row.get(0))?;
             walked = (few < FEW_JOBS).then_some(("jobs INDEXED BY jobs_created", "jobs.number"));
         }
     }

@@ -2,7 +2,7 @@
 
 use tui_textarea::{CursorMove, TextArea};
 
-use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName};
+use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName, time::UnixMs};
 
 /// The maximum number of commands in the history.
 pub const MAX_HISTORY: usize = 1_000;
@@ -17,7 +17,7 @@ pub struct Recipients {
     /// Whether this is the agent under the cursor, because no agent is picked.
     pub is_cursor: bool,
     /// When the oldest of the agents was picked, in milliseconds since the Unix epoch.
-    pub picked_ms: u64,
+    pub picked_ms: UnixMs,
 }
 
 /// The command line.

@@ -8,6 +8,7 @@ use crate::domain::{
     fingerprint::Fingerprint,
     name::AgentName,
     target::{Candidate, Target},
+    time::UnixMs,
 };
 
 /// The key of a row: an agent, or one of the pending keys under a name.
@@ -65,7 +66,7 @@ pub struct Pick {
     /// The fingerprint of its key at that time.
     pub fingerprint: Fingerprint,
     /// When it was picked, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
+    pub at_ms: UnixMs,
 }
 
 /// The picked agents.
@@ -340,7 +341,7 @@ impl Fleet {
     }
 
     /// Picks or unpicks an agent, with its current key. A pending key cannot be picked.
-    pub fn pick(&mut self, row: &RowKey, is_picked: bool, now_ms: u64) {
+    pub fn pick(&mut self, row: &RowKey, is_picked: bool, now_ms: UnixMs) {
         if row.waiting.is_some() {
             return;
         }
@@ -368,7 +369,7 @@ impl Fleet {
         &mut self,
         names: impl IntoIterator<Item = AgentName>,
         target: Option<Target>,
-        now_ms: u64,
+        now_ms: UnixMs,
     ) {
         let pick = |name: AgentName| {
             let agent = self.agent(&name)?;
@@ -468,7 +469,7 @@ mod tests {
         let mut fleet = fleet(&STATES);
         fleet.move_cursor(2);
         let row = fleet.cursor.clone().unwrap();
-        fleet.pick(&row, true, 5);
+        fleet.pick(&row, true, UnixMs(5));
         fleet.filter = "state:late".to_owned();
         fleet.arrange();
         assert_eq!(fleet.hidden_picks(), 1);

@@ -3,13 +3,13 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, detail, median_took_ms, parting_text, silence_that_counts_ms},
+    digest::{GroupDigest, detail, median_duration, parting_text, silence_that_counts},
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::Outcome,
     sign::Sign,
     text::strip_control,
-    time::short_duration,
+    time::{UnixMs, short_duration},
 };
 
 /// If there are more rows than this, they are folded by outcome.
@@ -48,7 +48,7 @@ pub struct Row {
     /// The state in words, without the running time.
     pub state: String,
     /// When it entered this state, in milliseconds since the Unix epoch; `None` if no running time is shown.
-    pub since_ms: Option<u64>,
+    pub since_ms: Option<UnixMs>,
     /// The output, in one line.
     pub text: String,
     /// The task whose output represents the row.
@@ -77,11 +77,12 @@ pub struct Rows {
 
 /// Creates the row of running tasks of one group that have the same need.
 fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> Row {
-    let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(job.task(*index)?)).min();
+    let of =
+        |pick: fn(&Task) -> Option<UnixMs>| tasks.iter().filter_map(|index| pick(job.task(*index)?)).min();
     let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
     let is_alone = tasks.len() < group.tasks.len();
     let waiting = job.task(example).map(|task| strip_control(&task.waiting)).unwrap_or_default();
-    let took = median_took_ms(job);
+    let took = median_duration(job);
     let (state, since_ms, text) = match need {
         Need::NoContact => {
             let since = of(|task| task.no_contact_since_ms);
@@ -91,8 +92,8 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
             let quiet = group.quiet.iter().filter(|(index, _)| tasks.contains(index));
             let since = quiet.map(|(_, since)| *since).max();
             let text = match (group.line_count(), took) {
-                (0, Some((count, ms))) => {
-                    format!("no output; the {count} took {}", short_duration(ms))
+                (0, Some((count, median))) => {
+                    format!("no output; the {count} took {}", short_duration(median))
                 }
                 _ => group.running_text(),
             };
@@ -121,8 +122,8 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
 
 /// Returns the rows of a job at a moment, the most urgent first.
 #[must_use]
-pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
-    let silence = silence_that_counts_ms(job);
+pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: UnixMs) -> Vec<Row> {
+    let silence = silence_that_counts(job);
     let largest_running =
         groups.iter().filter(|group| group.outcome.is_none()).max_by_key(|group| group.tasks.len());
     let largest_running = largest_running.map(|group| group.example);
@@ -152,10 +153,8 @@ pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
                 note_just_ended(&mut just_ended, *index, outcome);
                 continue;
             }
-            let is_silent = group
-                .quiet
-                .iter()
-                .any(|(quiet, since)| quiet == index && now_ms.saturating_sub(*since) >= silence);
+            let is_silent =
+                group.quiet.iter().any(|(quiet, since)| quiet == index && now_ms.since(*since) >= silence);
             let need = match task.state {
                 _ if task.no_contact_since_ms.is_some() => Need::NoContact,
                 TaskState::Queued | TaskState::Dispatched => Need::Queued,
@@ -233,7 +232,7 @@ fn folded(rows: Vec<Row>) -> Vec<Row> {
 impl Rows {
     /// Replaces the rows. They are sorted at most once a second. Between sorts, known rows keep their places
     /// and new rows are appended.
-    pub fn update(&mut self, job: &Job, groups: &[GroupDigest], now: Duration, now_ms: u64) {
+    pub fn update(&mut self, job: &Job, groups: &[GroupDigest], now: Duration, now_ms: UnixMs) {
         let mut rows = rows_of(job, groups, now_ms);
         if rows.len() > MAX_UNFOLDED_ROWS && !self.is_unfolded {
             rows = folded(rows);
@@ -339,7 +338,7 @@ mod tests {
     fn job(count: u32) -> Job {
         let task = |n| Task {
             state: TaskState::Running,
-            started_ms: Some(1),
+            started_ms: Some(UnixMs(1)),
             ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
         };
         Job::for_tests((0..count).map(task).collect())
@@ -362,10 +361,10 @@ mod tests {
         ended(&mut job, 1, 0);
         ended(&mut job, 2, 0);
         let bad = ended(&mut job, 3, 3);
-        job.tasks[4].no_contact_since_ms = Some(5);
+        job.tasks[4].no_contact_since_ms = Some(UnixMs(5));
         job.tasks[9].state = TaskState::Queued;
         let mut running = group(&[4, 5, 6, 7], None);
-        running.quiet = vec![(5, 1_000)];
+        running.quiet = vec![(5, UnixMs(1_000))];
         let mut parted = group(&[8], None);
         parted.parting = Some(Parting { stream: Stream::Stdout, line: 2 });
         let groups = [
@@ -376,7 +375,7 @@ mod tests {
             parted,
             group(&[9], None),
         ];
-        let rows = rows_of(&job, &groups, 60_000);
+        let rows = rows_of(&job, &groups, UnixMs(60_000));
         let shown: Vec<_> = rows.iter().map(|row| (row.need, row.tasks.clone())).collect();
         assert_eq!(
             shown,
@@ -403,7 +402,7 @@ mod tests {
             })
             .collect();
         let mut rows = Rows::default();
-        rows.update(&job, &groups, Duration::ZERO, 1);
+        rows.update(&job, &groups, Duration::ZERO, UnixMs(1));
         assert_eq!(rows.all().len(), 2);
         assert_eq!((rows.all()[1].tasks.len(), rows.all()[1].text.as_str()), (29, "29 outputs"));
     }
@@ -414,15 +413,15 @@ mod tests {
         let good = ended(&mut job, 0, 0);
         let groups = [group(&[0], Some(good.clone())), group(&[1, 2, 3], None)];
         let mut rows = Rows::default();
-        rows.update(&job, &groups, Duration::ZERO, 1);
+        rows.update(&job, &groups, Duration::ZERO, UnixMs(1));
         rows.move_to_task(0);
         assert_eq!(rows.cursor(), 1);
         let bad = ended(&mut job, 2, 1);
         let groups = [group(&[0], Some(good)), group(&[1, 3], None), group(&[2], Some(bad))];
-        rows.update(&job, &groups, Duration::from_millis(100), 1);
+        rows.update(&job, &groups, Duration::from_millis(100), UnixMs(1));
         assert_eq!(rows.all()[rows.cursor()].tasks, [0]);
         assert_eq!(rows.cursor() - rows.top, 1, "it stays on its line of the screen");
-        rows.update(&job, &groups, Duration::from_secs(2), 1);
+        rows.update(&job, &groups, Duration::from_secs(2), UnixMs(1));
         assert_eq!(rows.all()[0].need, Need::Failed);
         assert_eq!(rows.cursor() - rows.top, 1);
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{
         fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, plan::GateState, proposal::Proposal,
-        target::fold::fold,
+        target::fold::fold, time::UnixMs,
     },
     tui::{keymap::Action, settings::Settings},
 };
@@ -28,7 +28,7 @@ pub struct Now {
     /// The time on the monotonic clock since the program started.
     pub monotonic: Duration,
     /// Milliseconds since the Unix epoch.
-    pub unix_ms: u64,
+    pub unix_ms: UnixMs,
     /// The local time zone.
     pub zone: FixedOffset,
 }
@@ -36,7 +36,7 @@ pub struct Now {
 impl Now {
     /// Returns the moment before the first message.
     fn zero() -> Self {
-        Self { monotonic: Duration::ZERO, unix_ms: 0, zone: Utc.fix() }
+        Self { monotonic: Duration::ZERO, unix_ms: UnixMs(0), zone: Utc.fix() }
     }
 }
 
@@ -371,7 +371,7 @@ impl Model {
             target: picks.target.as_ref().map_or_else(folded, ToString::to_string),
             agents: picks.agents.iter().map(|(name, pick)| (name.clone(), pick.fingerprint)).collect(),
             is_cursor: false,
-            picked_ms: picks.agents.values().map(|pick| pick.at_ms).min().unwrap_or(0),
+            picked_ms: picks.agents.values().map(|pick| pick.at_ms).min().unwrap_or_default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::{
     files,
 };
 use crate::{
+    domain::time::UnixMs,
     sys::{clock, shutdown::is_ignored},
     tui::{
         keymap::Key,
@@ -175,7 +176,7 @@ where
     W: Write,
 {
     fn now(&self) -> Now {
-        Now { monotonic: self.started.elapsed(), unix_ms: clock::unix_ms(), zone: clock::zone() }
+        Now { monotonic: self.started.elapsed(), unix_ms: UnixMs(clock::unix_ms()), zone: clock::zone() }
     }
 
     async fn serve(&mut self) -> io::Result<()> {

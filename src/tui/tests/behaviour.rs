@@ -11,6 +11,7 @@ use crate::{
         control::JobDigest,
         job::Job,
         outcome::{Ending, KillProof, Survivor},
+        time::UnixMs,
     },
     tui::{
         keymap::{self, BINDINGS},
@@ -321,7 +322,7 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
 fn changing_masks_watches_again_even_after_the_end_of_the_job() {
     let mut world = sketch((120, 40));
     let open = world.model.open.as_mut().unwrap();
-    (open.is_over, open.job.ended_ms) = (true, Some(1));
+    (open.is_over, open.job.ended_ms) = (true, Some(UnixMs(1)));
     world.ordered();
     world.press("2 m");
     let watched = world.ordered().into_iter().any(|cmd| matches!(cmd, Cmd::Watch(..)));
@@ -461,7 +462,7 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_job() {
     assert_eq!(world.model.fleet.cursor, cursor);
     assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "an agent not sent again is gone");
     assert_eq!(world.model.open.as_ref().map(|open| (open.job.number, open.view)), Some((412, View::Grid)));
-    assert!(world.now.unix_ms >= BEGIN_MS);
+    assert!(world.now.unix_ms >= UnixMs(BEGIN_MS));
 }
 
 #[test]

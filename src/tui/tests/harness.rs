@@ -24,6 +24,7 @@ use crate::{
         name::LabelWord,
         outcome::{Ending, Outcome},
         proposal::DirectAddress,
+        time::UnixMs,
     },
     tui::{
         keymap::Key,
@@ -56,7 +57,7 @@ impl World {
     }
 
     pub(super) fn with(size: (u16, u16), settings: Settings) -> Self {
-        let now = Now { monotonic: Duration::from_secs(100), unix_ms: BEGIN_MS, zone: Utc.fix() };
+        let now = Now { monotonic: Duration::from_secs(100), unix_ms: UnixMs(BEGIN_MS), zone: Utc.fix() };
         let mut model = Model::new(settings, "prod".to_owned());
         model.now = now;
         Self { model, now, size, cmds: Vec::new() }
@@ -95,7 +96,7 @@ impl World {
 
     pub(super) fn pass(&mut self, ms: u64) {
         self.now.monotonic += Duration::from_millis(ms);
-        self.now.unix_ms += ms;
+        self.now.unix_ms = self.now.unix_ms + Duration::from_millis(ms);
         self.put(Msg::Tick);
     }
 
@@ -217,7 +218,7 @@ pub(super) fn key(name: &str) -> Key {
 pub(super) fn job(number: u64, tasks: u32, command: &str) -> Job {
     let task = |n: u32| Task {
         state: TaskState::Running,
-        started_ms: Some(BEGIN_MS - 72_000),
+        started_ms: Some(UnixMs(BEGIN_MS - 72_000)),
         ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
     };
     Job {
@@ -226,7 +227,7 @@ pub(super) fn job(number: u64, tasks: u32, command: &str) -> Job {
         operator: "ana".into(),
         target: "@role:web".into(),
         command: Command::new(vec![command.as_bytes().to_vec()]).unwrap(),
-        created_ms: BEGIN_MS - 72_000,
+        created_ms: UnixMs(BEGIN_MS - 72_000),
         unfinished: tasks,
         ..Job::for_tests((0..tasks).map(task).collect())
     }
@@ -250,7 +251,7 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
     for task in &job.tasks {
         let text = printed(task.index);
         if !text.is_empty() {
-            grouping.feed(task.index, Stream::Stdout, text.as_bytes(), BEGIN_MS - 60_000);
+            grouping.feed(task.index, Stream::Stdout, text.as_bytes(), UnixMs(BEGIN_MS - 60_000));
         }
         if let Some(outcome) = task.state.outcome() {
             grouping.end(task.index, outcome.clone());
@@ -270,7 +271,7 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
             .tasks
             .iter()
             .filter(|index| job.tasks[**index as usize].state == TaskState::Running)
-            .map(|index| (*index, grouping.last_output_ms(*index).unwrap_or(BEGIN_MS - 72_000)))
+            .map(|index| (*index, grouping.last_output_ms(*index).unwrap_or(UnixMs(BEGIN_MS - 72_000))))
             .collect(),
         tasks: group.tasks,
     };
@@ -302,7 +303,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     world.connect();
     let mut job = job(412, 14, "uname -r");
     end(&mut job, 1, Ending::Exited(127));
-    job.tasks[2].no_contact_since_ms = Some(BEGIN_MS - 41_000);
+    job.tasks[2].no_contact_since_ms = Some(UnixMs(BEGIN_MS - 41_000));
     for index in (0..14).filter(|index| ![1, 2, 8].contains(index)) {
         end(&mut job, index, Ending::Exited(0));
     }
@@ -315,7 +316,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     agents[2].state = AgentState::Offline;
     agents[2].facts = None;
     agents[2].link = None;
-    agents[2].offline_since_ms = Some(BEGIN_MS - 41_000);
+    agents[2].offline_since_ms = Some(UnixMs(BEGIN_MS - 41_000));
     agents[2].hint = "not connected; is it running, and does it reach this master?".to_owned();
     agents[6].state = AgentState::Late;
     agents[6].direct_address = DirectAddress::new("192.168.1.17", 50_052, None);
@@ -325,7 +326,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     let mut waiting = agent("web-15");
     waiting.state = AgentState::Pending;
     waiting.link = None;
-    waiting.last_seen = Some(LastSeen { at_ms: BEGIN_MS - 30_000, ago_ms: 30_000 });
+    waiting.last_seen = Some(LastSeen { at_ms: UnixMs(BEGIN_MS - 30_000), ago_ms: 30_000 });
     waiting.labels.clear();
     waiting.has_code = true;
     waiting.proposed.labels = [word("role", "web")].into();

@@ -11,6 +11,7 @@ use crate::domain::{
     agent::{AgentState, AgentView, Facts, LastSeen, LinkKind},
     name::Labels,
     proposal::Proposal,
+    time::UnixMs,
 };
 
 /// Returns an agent that needs no attention.
@@ -29,8 +30,8 @@ pub(in crate::tui) fn agent(name: &str) -> AgentView {
         set_labels: Labels::new(),
         proposed: Proposal::default(),
         reported_labels: Labels::new(),
-        last_seen: Some(LastSeen { at_ms: 1_795_442_530_000, ago_ms: 1_000 }),
-        enrolled_ms: 0,
+        last_seen: Some(LastSeen { at_ms: UnixMs(1_795_442_530_000), ago_ms: 1_000 }),
+        enrolled_ms: UnixMs(0),
         fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),
         hint: String::new(),
         trust: "by token".into(),

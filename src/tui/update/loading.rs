@@ -16,7 +16,7 @@ use crate::domain::{
     outcome::Outcome,
     sign::Sign,
     target::{Target, fold::fold},
-    time::iso_time,
+    time::{UnixMs, iso_time},
 };
 
 /// The number of bytes before the end of the output at which a pane begins.
@@ -118,10 +118,10 @@ fn command_text(job: &Job) -> String {
 
 /// Returns a report of a job: how to repeat it, when it ran, and which agents printed the same.
 #[must_use]
-pub(super) fn report(open: &JobScreen, zone: FixedOffset, now_ms: u64) -> String {
+pub(super) fn report(open: &JobScreen, zone: FixedOffset, now_ms: UnixMs) -> String {
     use std::fmt::Write as _;
     let job = &open.job;
-    let moment = |ms: u64| iso_time(ms, &zone);
+    let moment = |at: UnixMs| iso_time(at, &zone);
     let mut text = format!(
         "job {}  {}  by {}\n  sloth-runner agent job {} {}\n  {} to {}\n",
         job.number,

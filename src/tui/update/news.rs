@@ -1,5 +1,7 @@
 //! Handles messages from the master and the runtime.
 
+use std::time::Duration;
+
 use super::{
     super::{
         model::{
@@ -26,7 +28,7 @@ use crate::domain::{
 /// The maximum number of jobs in the history.
 const MAX_JOBS: usize = 1_000;
 /// The duration of a job, in milliseconds, from which on the bell rings at its end.
-const BELL_AFTER_MS: u64 = 10_000;
+const BELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Applies a message that is not an input event.
 pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
@@ -327,8 +329,8 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
 /// Reports whether the bell rings for the end of a job: a long job that was started in this session.
 fn rings(model: &Model, id: JobId, number: u64) -> bool {
     let job = model.jobs.get(&number);
-    let took_ms = job.and_then(|job| Some(job.ended_ms?.saturating_sub(job.created_ms)));
-    let is_long = took_ms.is_some_and(|ms| ms >= BELL_AFTER_MS);
+    let took = job.and_then(|job| Some(job.ended_ms?.since(job.created_ms)));
+    let is_long = took.is_some_and(|took| took >= BELL_AFTER);
     model.settings.bell && is_long && model.own_jobs.contains(&id)
 }
 

@@ -1,5 +1,7 @@
 //! Starts the command of the command line, after a confirmation if necessary, and handles the result.
 
+use std::time::Duration;
+
 use super::{
     super::{
         model::{Asked, Connection, Model, Starting, command::Recipients},
@@ -16,7 +18,7 @@ use crate::domain::{
 };
 
 /// The age of picks, in milliseconds, from which on a confirmation is required.
-const OLD_PICKS_MS: u64 = 10 * 60 * 1000;
+const OLD_PICKS: Duration = Duration::from_mins(10);
 
 /// Handles Enter in the command line.
 pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
@@ -73,12 +75,11 @@ pub(super) fn no_answer(model: &Model) -> String {
 fn reason_to_ask(model: &Model, text: &str, recipients: &Recipients) -> Option<String> {
     let count = recipients.agents.len();
     let on = if count == 1 { recipients.target.clone() } else { format!("{count} agents") };
-    let age_ms = model.now.unix_ms.saturating_sub(recipients.picked_ms);
+    let age = model.now.unix_ms.since(recipients.picked_ms);
     if model.settings.destructive.iter().any(|pattern| pattern.is_match(text)) {
         Some(format!("This command looks destructive. Run it on {on}?"))
-    } else if !recipients.is_cursor && age_ms >= OLD_PICKS_MS {
-        let age = stopwatch(std::time::Duration::from_millis(age_ms));
-        Some(format!("These {count} were picked {age} ago."))
+    } else if !recipients.is_cursor && age >= OLD_PICKS {
+        Some(format!("These {count} were picked {} ago.", stopwatch(age)))
     } else if count > model.settings.confirm_over {
         Some(format!("Run on {count} agents?"))
     } else {
@@ -89,7 +90,7 @@ fn reason_to_ask(model: &Model, text: &str, recipients: &Recipients) -> Option<S
 /// Creates a unique id from the time, this program's random number and a counter.
 fn next_id(model: &mut Model) -> JobId {
     model.sent = model.sent.wrapping_add(1);
-    JobId::from_parts(model.now.unix_ms, u128::from(model.seed) << 16 | u128::from(model.sent))
+    JobId::from_parts(model.now.unix_ms.0, u128::from(model.seed) << 16 | u128::from(model.sent))
 }
 
 /// Sends the command that was confirmed, or that needs no confirmation.

@@ -1,5 +1,7 @@
 //! Draws everything around the panes: header, command line, questions, prompts and footer.
 
+use std::time::Duration;
+
 use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
@@ -121,8 +123,8 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         ));
     }
     if !recipients.is_cursor && !recipients.agents.is_empty() {
-        let age = model.now.unix_ms.saturating_sub(recipients.picked_ms);
-        if age >= 10 * 60 * 1000 {
+        let age = model.now.unix_ms.since(recipients.picked_ms);
+        if age >= Duration::from_mins(10) {
             notes.push((format!("picked {} ago", short_age(age)), Tone::Waiting));
         }
         let target = model.fleet.picks.target.as_ref();

@@ -1,12 +1,14 @@
 //! Draws the fleet table.
 
+use std::time::Duration;
+
 use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::{AgentState, AgentView},
         sign::Sign,
         text::width,
-        time::short_age,
+        time::{UnixMs, short_age},
     },
     tui::{
         model::{
@@ -100,7 +102,7 @@ impl Column {
         }
     }
 
-    fn cell(self, agent: &AgentView, now_ms: u64) -> Piece {
+    fn cell(self, agent: &AgentView, now_ms: UnixMs) -> Piece {
         let figure = |text: Option<String>| {
             piece(format!("{:>4}", text.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
         };
@@ -121,7 +123,7 @@ impl Column {
                 let load = facts.map(|facts| format!("{:.1}", facts.load1));
                 piece(format!("{:>5}", load.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
             }
-            Self::Uptime => figure(facts.map(|facts| short_age(facts.uptime_s.saturating_mul(1000)))),
+            Self::Uptime => figure(facts.map(|facts| short_age(Duration::from_secs(facts.uptime_s)))),
             Self::Version => piece(agent.version.as_str(), Tone::Plain),
             Self::Labels => {
                 let label = |(key, value): (&_, &_)| {
@@ -136,9 +138,9 @@ impl Column {
     }
 }
 
-fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
+fn last_job(agent: &AgentView, now_ms: UnixMs) -> Piece {
     if agent.state == AgentState::Pending {
-        let waits = short_age(agent.last_seen.map_or(0, |seen| now_ms.saturating_sub(seen.at_ms)));
+        let waits = short_age(agent.last_seen.map_or(Duration::ZERO, |seen| now_ms.since(seen.at_ms)));
         let text = if agent.key_changed { "another key".to_owned() } else { format!("asked {waits} ago") };
         return piece(text, Tone::Waiting);
     }
@@ -157,7 +159,8 @@ fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
 fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> {
     let shown = || rows.iter().filter_map(|row| model.fleet.row(row));
     let names = rows.iter().map(|row| width(row.name.as_str())).max().unwrap_or(4).clamp(4, 32);
-    let labels = shown().map(|agent| width(&Column::Labels.cell(agent, 0).0)).max().unwrap_or(0).clamp(6, 32);
+    let labels =
+        shown().map(|agent| width(&Column::Labels.cell(agent, UnixMs(0)).0)).max().unwrap_or(0).clamp(6, 32);
     let mut left = room;
     let mut chosen = Vec::new();
     for column in BY_IMPORTANCE {

@@ -1,7 +1,5 @@
 //! Draws the job: its title, its rows, its gate, and the preview below them.
 
-use std::time::Duration;
-
 use super::{
     paint::{Painter, Piece, first_visible, piece},
     panes,
@@ -124,7 +122,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
         rest.push(piece(format!("  {sign} {count}"), sign.into()));
     }
     let until = job.ended_ms.unwrap_or(model.now.unix_ms);
-    let took = stopwatch(Duration::from_millis(until.saturating_sub(job.created_ms)));
+    let took = stopwatch(until.since(job.created_ms));
     rest.push(piece(format!("  {took}"), Tone::Plain));
     if open.masks.any() {
         rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));

@@ -1,5 +1,7 @@
 //! Draws the layers over the panes: help, details of an agent, the history of jobs, notices.
 
+use std::time::Duration;
+
 use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
@@ -7,7 +9,7 @@ use crate::{
         job::Job,
         name::Labels,
         text::{clipped, pad_to_width, spoken_bytes, strip_control, width},
-        time::{local_time, short_age, short_duration},
+        time::{UnixMs, local_time, short_age, short_duration},
     },
     tui::{
         keymap::{BINDINGS, Context},
@@ -133,7 +135,7 @@ fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec
 }
 
 fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
-    let seen_ms = agent.last_seen.map_or(0, |seen| seen.at_ms);
+    let seen_ms = agent.last_seen.map_or(UnixMs(0), |seen| seen.at_ms);
     let since = local_time(seen_ms, model.now.unix_ms, &model.now.zone);
     let mut all = vec![
         vec![piece("A machine asks to be enrolled under this name.", Tone::Plain)],
@@ -204,7 +206,7 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
         Some(LastSeen { at_ms, .. }) => format!(
             "{} ({} ago)",
             local_time(at_ms, now.unix_ms, &now.zone),
-            short_age(now.unix_ms.saturating_sub(at_ms))
+            short_age(now.unix_ms.since(at_ms))
         ),
     };
     all.push(field("last seen", seen, Tone::Plain));
@@ -230,7 +232,7 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
         all.push(field("cpu", cpu, Tone::Plain));
         let memory = format!("{}% of {}", memory_percent(facts), spoken_bytes(facts.memory_total));
         all.push(field("memory", memory, Tone::Plain));
-        all.push(field("up", short_age(facts.uptime_s.saturating_mul(1000)), Tone::Plain));
+        all.push(field("up", short_age(Duration::from_secs(facts.uptime_s)), Tone::Plain));
         all.push(field("tasks", facts.running_tasks.to_string(), Tone::Plain));
     }
     all.push(Vec::new());
@@ -266,7 +268,7 @@ fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
     };
     let took = job
         .ended_ms
-        .map_or_else(|| "running".to_owned(), |ended| short_duration(ended.saturating_sub(job.created_ms)));
+        .map_or_else(|| "running".to_owned(), |ended| short_duration(ended.since(job.created_ms)));
     let cells = [
         job.number.to_string(),
         shown.collect::<Vec<_>>().join("  "),

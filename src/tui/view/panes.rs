@@ -202,9 +202,11 @@ fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
     let sign = task.sign();
     let now = model.now.unix_ms;
     let took = match (task.state.outcome(), task.started_ms) {
-        (Some(_), _) if task.duration_ns > 0 => format!("  {}", short_duration(task.duration_ns / 1_000_000)),
+        (Some(_), _) if task.duration_ns > 0 => {
+            format!("  {}", short_duration(Duration::from_nanos(task.duration_ns)))
+        }
         (None, Some(started)) => {
-            format!("  {}", stopwatch(Duration::from_millis(now.saturating_sub(started))))
+            format!("  {}", stopwatch(now.since(started)))
         }
         _ => String::new(),
     };

@@ -30,7 +30,7 @@ pub(super) fn names(open: &JobScreen, row: &Row) -> String {
 /// Returns the state of a row, with its running time.
 pub(super) fn state(model: &Model, row: &Row) -> String {
     match row.since_ms {
-        Some(since) => format!("{} {}", row.state, short_age(model.now.unix_ms.saturating_sub(since))),
+        Some(since) => format!("{} {}", row.state, short_age(model.now.unix_ms.since(since))),
         None => row.state.clone(),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         },
         name::InvalidName,
         operator::{OperatorView, Role},
+        time::UnixMs,
     },
     wire::{
         bounds::{OutOfBounds, short_text},
@@ -76,10 +77,10 @@ impl From<OperatorView> for proto::Operator {
             role: proto::Role::from(operator.role).into(),
             unix_user: operator.unix_user,
             keys: operator.keys.into_iter().map(fingerprint_out).collect(),
-            login_until_ms: operator.login_until_ms,
-            added_ms: operator.added_ms,
+            login_until_ms: operator.login_until_ms.map(|moment| moment.0),
+            added_ms: operator.added_ms.0,
             added_by: operator.added_by,
-            logged_in_ms: operator.logged_in_ms,
+            logged_in_ms: operator.logged_in_ms.map(|moment| moment.0),
             revoked: operator.is_revoked,
         }
     }
@@ -94,10 +95,10 @@ impl TryFrom<proto::Operator> for OperatorView {
             name: operator.name.try_into()?,
             unix_user: operator.unix_user,
             keys: operator.keys.iter().map(|key| fingerprint_in(key)).collect::<Result<_, _>>()?,
-            login_until_ms: operator.login_until_ms,
-            added_ms: operator.added_ms,
+            login_until_ms: operator.login_until_ms.map(UnixMs),
+            added_ms: UnixMs(operator.added_ms),
             added_by: operator.added_by,
-            logged_in_ms: operator.logged_in_ms,
+            logged_in_ms: operator.logged_in_ms.map(UnixMs),
             is_revoked: operator.revoked,
         })
     }
@@ -134,7 +135,7 @@ impl From<Invited> for proto::InviteOperatorResponse {
     fn from(invited: Invited) -> Self {
         Self {
             token: invited.token,
-            expires_ms: invited.expires_ms,
+            expires_ms: invited.expires_ms.map(|moment| moment.0),
             port: invited.port.into(),
             address_guess: invited.address_guess,
         }
@@ -147,7 +148,7 @@ impl TryFrom<proto::InviteOperatorResponse> for Invited {
     fn try_from(invited: proto::InviteOperatorResponse) -> Result<Self, InvalidToken> {
         Ok(Self {
             token: invited.token,
-            expires_ms: invited.expires_ms,
+            expires_ms: invited.expires_ms.map(UnixMs),
             port: port_in(invited.port)?,
             address_guess: invited.address_guess,
         })
@@ -187,7 +188,7 @@ impl From<CreatedToken> for proto::CreateTokenResponse {
     fn from(created: CreatedToken) -> Self {
         Self {
             token: created.token,
-            expires_ms: created.expires_ms,
+            expires_ms: created.expires_ms.0,
             port: created.port.into(),
             address_guess: created.address_guess,
             id: created.id,
@@ -202,7 +203,7 @@ impl TryFrom<proto::CreateTokenResponse> for CreatedToken {
     fn try_from(created: proto::CreateTokenResponse) -> Result<Self, InvalidToken> {
         Ok(Self {
             token: created.token,
-            expires_ms: created.expires_ms,
+            expires_ms: UnixMs(created.expires_ms),
             port: port_in(created.port)?,
             address_guess: created.address_guess,
             id: created.id,
@@ -215,9 +216,9 @@ impl From<TokenView> for proto::Token {
     fn from(token: TokenView) -> Self {
         Self {
             id: token.id,
-            expires_ms: token.expires_ms,
+            expires_ms: token.expires_ms.0,
             uses_left: token.uses_left,
-            created_ms: token.created_ms,
+            created_ms: token.created_ms.map(|moment| moment.0),
             created_by: token.created_by,
             terms: Some(token.terms.into()),
         }
@@ -230,9 +231,9 @@ impl TryFrom<proto::Token> for TokenView {
     fn try_from(token: proto::Token) -> Result<Self, InvalidToken> {
         Ok(Self {
             id: token.id,
-            expires_ms: token.expires_ms,
+            expires_ms: UnixMs(token.expires_ms),
             uses_left: token.uses_left,
-            created_ms: token.created_ms,
+            created_ms: token.created_ms.map(UnixMs),
             created_by: token.created_by,
             terms: token.terms.unwrap_or_default().try_into()?,
         })

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         agent::{AgentState, AgentView, Drain, Facts, LastSeen, LinkKind, LinkPreference, MOST_TROUBLES},
         name::InvalidName,
+        time::UnixMs,
     },
     wire::proto,
 };
@@ -138,19 +139,19 @@ fn number_in(number: f32, limit: f32) -> f32 {
 
 impl From<Drain> for proto::Drain {
     fn from(drain: Drain) -> Self {
-        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: drain.since_ms }
+        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: drain.since_ms.0 }
     }
 }
 
 impl From<proto::Drain> for Drain {
     fn from(drain: proto::Drain) -> Self {
-        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: drain.since_ms }
+        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: UnixMs(drain.since_ms) }
     }
 }
 
 impl From<AgentView> for proto::Agent {
     fn from(agent: AgentView) -> Self {
-        let last_seen = |LastSeen { at_ms, ago_ms }| proto::LastSeen { at_ms, ago_ms };
+        let last_seen = |LastSeen { at_ms: UnixMs(at_ms), ago_ms }| proto::LastSeen { at_ms, ago_ms };
         Self {
             name: agent.name.into(),
             state: proto::AgentState::from(agent.state).into(),
@@ -166,12 +167,12 @@ impl From<AgentView> for proto::Agent {
             last_seen: agent.last_seen.map(last_seen),
             fingerprint: fingerprint_out(agent.fingerprint),
             hint: agent.hint,
-            enrolled_ms: agent.enrolled_ms,
+            enrolled_ms: agent.enrolled_ms.0,
             trust: agent.trust.into(),
             facts: agent.facts.map(Into::into),
             key_changed: agent.key_changed,
             has_code: agent.has_code,
-            offline_since_ms: agent.offline_since_ms,
+            offline_since_ms: agent.offline_since_ms.map(|moment| moment.0),
             last_job: agent.last_job.map(Into::into),
             drain: agent.drain.map(Into::into),
         }
@@ -182,7 +183,7 @@ impl TryFrom<proto::Agent> for AgentView {
     type Error = InvalidAgent;
 
     fn try_from(agent: proto::Agent) -> Result<Self, InvalidAgent> {
-        let last_seen = |proto::LastSeen { at_ms, ago_ms }| LastSeen { at_ms, ago_ms };
+        let last_seen = |proto::LastSeen { at_ms, ago_ms }| LastSeen { at_ms: UnixMs(at_ms), ago_ms };
         Ok(Self {
             state: agent.state().into(),
             link: link_in(agent.link()),
@@ -198,12 +199,12 @@ impl TryFrom<proto::Agent> for AgentView {
             last_seen: agent.last_seen.map(last_seen),
             fingerprint: fingerprint_in(&agent.fingerprint)?,
             hint: agent.hint,
-            enrolled_ms: agent.enrolled_ms,
+            enrolled_ms: UnixMs(agent.enrolled_ms),
             trust: agent.trust.into(),
             facts: agent.facts.map(Into::into),
             key_changed: agent.key_changed,
             has_code: agent.has_code,
-            offline_since_ms: agent.offline_since_ms,
+            offline_since_ms: agent.offline_since_ms.map(UnixMs),
             // A newer master can send a last job of an unknown kind. The agent is shown without it.
             last_job: agent.last_job.and_then(|last| last.try_into().ok()),
             drain: agent.drain.map(Into::into),

@@ -6,7 +6,7 @@ use super::{
     job::{tasks_in, tasks_out},
 };
 use crate::{
-    domain::{control::JobDigest, digest::GroupDigest, groups::Parting, outcome::Outcome},
+    domain::{control::JobDigest, digest::GroupDigest, groups::Parting, outcome::Outcome, time::UnixMs},
     wire::proto,
 };
 
@@ -40,7 +40,7 @@ impl From<GroupDigest> for proto::Group {
     fn from(group: GroupDigest) -> Self {
         let [stdout_lines, stderr_lines] = group.lines;
         let (stream, text) = (group.first_line_stream, group.first_line);
-        let quiet = |(index, since_ms)| proto::QuietTask { index, since_ms };
+        let quiet = |(index, UnixMs(since_ms))| proto::QuietTask { index, since_ms };
         Self {
             outcome: group.outcome.map(Into::into),
             example: group.example,
@@ -48,7 +48,7 @@ impl From<GroupDigest> for proto::Group {
             stderr_lines,
             divergence: group.parting.map(Into::into),
             long: group.is_long,
-            last_output_ms: group.last_output_ms,
+            last_output_ms: group.last_output_ms.map(|moment| moment.0),
             first_line: stream.map(|stream| proto::FirstLine {
                 stream: proto::Stream::from(stream).into(),
                 text: text.into(),
@@ -72,11 +72,11 @@ impl TryFrom<proto::Group> for GroupDigest {
             lines: [group.stdout_lines, group.stderr_lines],
             parting: group.divergence.map(Parting::try_from).transpose()?,
             is_long: group.long,
-            last_output_ms: group.last_output_ms,
+            last_output_ms: group.last_output_ms.map(UnixMs),
             first_line: if first_line_stream.is_some() { first.text.into() } else { Vec::new() },
             first_line_stream,
             last_line: group.last_line.into(),
-            quiet: group.quiet.into_iter().map(|quiet| (quiet.index, quiet.since_ms)).collect(),
+            quiet: group.quiet.into_iter().map(|quiet| (quiet.index, UnixMs(quiet.since_ms))).collect(),
             tasks: group.tasks,
         })
     }
@@ -90,7 +90,7 @@ impl From<JobDigest> for proto::WatchJobResponse {
             groups: digest.groups.into_iter().map(Into::into).collect(),
             more_groups: digest.more_groups,
             gate: Some(digest.gate.into()),
-            ended_ms: digest.ended_ms,
+            ended_ms: digest.ended_ms.map(|moment| moment.0),
             closing: digest.closing.map(Into::into),
         }
     }
@@ -107,7 +107,7 @@ impl TryFrom<proto::WatchJobResponse> for JobDigest {
             groups: digest.groups.into_iter().map(TryInto::try_into).collect::<Result<_, InvalidGroup>>()?,
             more_groups: digest.more_groups,
             gate: digest.gate.unwrap_or_default().into(),
-            ended_ms: digest.ended_ms,
+            ended_ms: digest.ended_ms.map(UnixMs),
             closing: digest.closing.map(Into::into),
         })
     }

@@ -12,6 +12,7 @@ use crate::{
         control::{Closing, JobEvent, TaskGap},
         job::LeftOut,
         name::{AgentName, InvalidName},
+        time::UnixMs,
     },
     wire::proto::{self, job_event::Kind},
 };
@@ -72,7 +73,7 @@ impl From<JobEvent> for proto::FollowJobResponse {
                 Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap.into()) })
             }
             JobEvent::Gate(gate) => Kind::Gate(gate.into()),
-            JobEvent::Ended { ended_ms } => Kind::Ended(proto::JobEnded { ended_ms }),
+            JobEvent::Ended { ended_ms: UnixMs(ended_ms) } => Kind::Ended(proto::JobEnded { ended_ms }),
             JobEvent::TargetChanged { gone, more } => Kind::TargetChanged(proto::TargetChanged {
                 gone: gone.into_iter().map(Into::into).collect(),
                 more: more.into_iter().map(Into::into).collect(),
@@ -98,7 +99,7 @@ impl TryFrom<proto::FollowJobResponse> for JobEvent {
                 Self::Gap { task: gap.task_index, gap: gap.gap.ok_or(InvalidEvent::Gap)?.into() }
             }
             Kind::Gate(gate) => Self::Gate(gate.into()),
-            Kind::Ended(ended) => Self::Ended { ended_ms: ended.ended_ms },
+            Kind::Ended(ended) => Self::Ended { ended_ms: UnixMs(ended.ended_ms) },
             Kind::TargetChanged(changed) => Self::TargetChanged {
                 gone: changed.gone.into_iter().map(LeftOut::from).collect(),
                 more: changed.more.into_iter().map(AgentName::try_from).collect::<Result<_, _>>()?,

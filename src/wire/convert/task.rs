@@ -12,6 +12,7 @@ use crate::{
         command::{InvalidCommand, TaskSpec},
         ids::TaskId,
         session::HeldTask,
+        time::UnixMs,
     },
     wire::{
         bounds::{OutOfBounds, job_number},
@@ -79,7 +80,7 @@ pub(super) fn spec_in(spec: proto::TaskSpec) -> Result<TaskSpec, InvalidTask> {
 
 impl From<HeldTask> for proto::HeldTask {
     fn from(task: HeldTask) -> Self {
-        Self { spec: Some(spec_out(task.id, task.spec)), started_ms: task.started_ms }
+        Self { spec: Some(spec_out(task.id, task.spec)), started_ms: task.started_ms.0 }
     }
 }
 
@@ -89,6 +90,6 @@ impl TryFrom<proto::HeldTask> for HeldTask {
     fn try_from(task: proto::HeldTask) -> Result<Self, InvalidTask> {
         let spec = task.spec.ok_or(InvalidTask::Missing)?;
         let id = task_id(&spec.job_id, spec.task_index)?;
-        Ok(Self { id, spec: spec_in(spec)?, started_ms: task.started_ms })
+        Ok(Self { id, spec: spec_in(spec)?, started_ms: UnixMs(task.started_ms) })
     }
 }

@@ -1,6 +1,6 @@
 //! Prints output: unchanged for a single agent name, as whole lines with names for any other target.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use chrono::Local;
 use unicode_width::UnicodeWidthStr as _;
@@ -16,7 +16,7 @@ use crate::{
         frame::{Frame, Stream},
         job::{Job, Task},
         seam::{CUT_BEGIN, CUT_END, Seam},
-        time::time_of_day,
+        time::{UnixMs, time_of_day},
     },
     sys::file::widen_pipe,
 };
@@ -58,7 +58,7 @@ struct Line {
 struct TaskLines {
     prefix: String,
     /// When the task began; `None` if lines do not begin with their times.
-    began_ms: Option<u64>,
+    began_ms: Option<UnixMs>,
     /// Standard output and error.
     streams: [Line; 2],
 }
@@ -68,7 +68,7 @@ impl TaskLines {
     fn prefix(&self, paint: Paint, time_ns: u64) -> String {
         match self.began_ms {
             Some(began_ms) => {
-                let at = time_of_day(began_ms + time_ns / 1_000_000, &Local);
+                let at = time_of_day(began_ms + Duration::from_nanos(time_ns), &Local);
                 format!("{} {}", paint.paint(Tone::Dim, &at), self.prefix)
             }
             None => self.prefix.clone(),

@@ -73,8 +73,10 @@ pub(super) fn unfinished(job: &Job) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Colour;
-    use crate::domain::outcome::Ending;
+    use crate::{
+        cli::args::Colour,
+        domain::{outcome::Ending, time::UnixMs},
+    };
 
     #[test]
     fn a_job_stands_in_one_line() {
@@ -83,9 +85,9 @@ mod tests {
         tasks[0].state = TaskState::Ended(Ending::Exited(0).into());
         tasks[1].state = TaskState::Ended(Ending::Exited(3).into());
         tasks[2].state = TaskState::Running;
-        tasks[2].started_ms = Some(9);
+        tasks[2].started_ms = Some(UnixMs(9));
         tasks[3].state = TaskState::Running;
-        tasks[3].started_ms = Some(5);
+        tasks[3].started_ms = Some(UnixMs(5));
         let job = Job::for_tests(tasks);
         let paint = Paint::new(Colour::Never, true);
         let line = progress(&job, Duration::from_secs(72), "^C stop", paint);

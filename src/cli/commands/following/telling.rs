@@ -13,7 +13,7 @@ use crate::{
         outcome::Outcome,
         target::fold::fold_some,
         text::strip_control,
-        time::local_time,
+        time::{UnixMs, local_time},
     },
     sys::clock::unix_ms,
 };
@@ -71,7 +71,7 @@ pub(super) fn waiting(task: &Task, paint: Paint) -> String {
 /// Returns the line about a change of a task that a person has to see immediately.
 pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<String> {
     if let Some(since) = after.no_contact_since_ms.filter(|_| before.no_contact_since_ms.is_none()) {
-        let since = local_time(since, unix_ms(), &Local);
+        let since = local_time(since, UnixMs(unix_ms()), &Local);
         let text = format!("~ {}: no contact since {since}; the command continues", after.agent);
         return Some(paint.paint(Tone::Waiting, &text));
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::outcome::Ending;
+use crate::domain::{outcome::Ending, time::UnixMs};
 
 fn plain(tasks: usize) -> Grouping {
     Grouping::new(vec![Masker::default(); tasks])
@@ -100,7 +100,7 @@ proptest! {
             match step {
                 Step::Print(task, stream, text) if told[task].outcome.is_none() => {
                     let which = [Stream::Stdout, Stream::Stderr][stream];
-                    grouping.feed(u32::try_from(task).unwrap(), which, text.as_bytes(), 0);
+                    grouping.feed(u32::try_from(task).unwrap(), which, text.as_bytes(), UnixMs(0));
                     told[task].streams[stream].extend_from_slice(text.as_bytes());
                 }
                 Step::End(task, status) if told[task].outcome.is_none() => {
@@ -137,15 +137,15 @@ proptest! {
 fn the_line_at_which_tasks_part_is_told() {
     let mut grouping = plain(3);
     for task in 0..3 {
-        grouping.feed(task, Stream::Stdout, b"one\ntwo\n", 5);
+        grouping.feed(task, Stream::Stdout, b"one\ntwo\n", UnixMs(5));
     }
-    grouping.feed(2, Stream::Stdout, b"tree\n", 6);
-    grouping.feed(0, Stream::Stdout, b"three\n", 7);
+    grouping.feed(2, Stream::Stdout, b"tree\n", UnixMs(6));
+    grouping.feed(0, Stream::Stdout, b"three\n", UnixMs(7));
     let groups = grouping.groups();
     assert_eq!(groups.len(), 2);
     assert_eq!(groups[0].tasks, [0, 1], "what is only behind is in step");
     assert_eq!(groups[1].parted, Some(Parting { stream: Stream::Stdout, line: 3 }));
-    assert_eq!(grouping.last_output_ms(2), Some(6));
+    assert_eq!(grouping.last_output_ms(2), Some(UnixMs(6)));
     for task in 0..3 {
         grouping.end(task, exited(0));
     }
@@ -155,8 +155,8 @@ fn the_line_at_which_tasks_part_is_told() {
 #[test]
 fn running_and_ended_tasks_never_share_a_group() {
     let mut grouping = plain(2);
-    grouping.feed(0, Stream::Stdout, b"x\n", 0);
-    grouping.feed(1, Stream::Stdout, b"x\n", 0);
+    grouping.feed(0, Stream::Stdout, b"x\n", UnixMs(0));
+    grouping.feed(1, Stream::Stdout, b"x\n", UnixMs(0));
     assert_eq!(grouping.groups().len(), 1);
     grouping.end(0, exited(0));
     assert_eq!(grouping.groups().len(), 2);
@@ -167,12 +167,12 @@ fn running_and_ended_tasks_never_share_a_group() {
 #[test]
 fn how_pieces_arrive_and_streams_mix_does_not_matter() {
     let mut grouping = plain(2);
-    grouping.feed(0, Stream::Stdout, b"a\nbc", 0);
-    grouping.feed(0, Stream::Stderr, b"err\n", 0);
-    grouping.feed(0, Stream::Stdout, b"d\nlast", 0);
-    grouping.feed(1, Stream::Stderr, b"err\n", 0);
-    grouping.feed(1, Stream::Stdout, b"a\n\x1b[31mbcd\x1b[0m\nla", 0);
-    grouping.feed(1, Stream::Stdout, b"st", 0);
+    grouping.feed(0, Stream::Stdout, b"a\nbc", UnixMs(0));
+    grouping.feed(0, Stream::Stderr, b"err\n", UnixMs(0));
+    grouping.feed(0, Stream::Stdout, b"d\nlast", UnixMs(0));
+    grouping.feed(1, Stream::Stderr, b"err\n", UnixMs(0));
+    grouping.feed(1, Stream::Stdout, b"a\n\x1b[31mbcd\x1b[0m\nla", UnixMs(0));
+    grouping.feed(1, Stream::Stdout, b"st", UnixMs(0));
     grouping.end(0, exited(0));
     grouping.end(1, exited(0));
     assert_eq!(grouping.groups().len(), 1);
@@ -184,8 +184,8 @@ fn how_pieces_arrive_and_streams_mix_does_not_matter() {
 fn masks_make_equal_what_differs_in_them_only() {
     let masker = |name: &str| Masker::new("names,numbers".parse().unwrap(), [name]);
     let mut grouping = Grouping::new(vec![masker("web-1"), masker("web-2")]);
-    grouping.feed(0, Stream::Stdout, b"web-1\n123\n", 0);
-    grouping.feed(1, Stream::Stdout, b"web-2\n45\n", 0);
+    grouping.feed(0, Stream::Stdout, b"web-1\n123\n", UnixMs(0));
+    grouping.feed(1, Stream::Stdout, b"web-2\n45\n", UnixMs(0));
     assert_eq!(grouping.groups().len(), 1);
 }
 
@@ -194,15 +194,15 @@ fn memory_stays_within_its_bound_whatever_is_printed() {
     let mut grouping = plain(20);
     for task in 0..20u32 {
         for line in 0..60_000u32 {
-            grouping.feed(task, Stream::Stdout, format!("{} {line}\n", task % 19).as_bytes(), 0);
+            grouping.feed(task, Stream::Stdout, format!("{} {line}\n", task % 19).as_bytes(), UnixMs(0));
         }
-        grouping.feed(task, Stream::Stderr, &vec![b'x'; 3_000_000], 0);
+        grouping.feed(task, Stream::Stderr, &vec![b'x'; 3_000_000], UnixMs(0));
     }
     assert!(grouping.memory() < 64 * 1024 * 1024, "{}", grouping.memory());
     let groups = grouping.groups();
     assert!(groups.iter().all(|group| group.long));
     assert_eq!(groups[0].tasks, [0, 19]);
-    grouping.feed(19, Stream::Stdout, b"other\n", 0);
+    grouping.feed(19, Stream::Stdout, b"other\n", UnixMs(0));
     (0..20).for_each(|task| grouping.end(task, exited(0)));
     assert_eq!(grouping.groups().len(), 20, "what lies beyond counts at the end");
 }
@@ -219,12 +219,12 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
     // Two tasks with the same missing part, one task without a missing part, and one with a smaller missing
     // part.
     for task in [0, 1] {
-        grouping.take(task, &frame(0, "1\n27"), 0);
-        grouping.take(task, &frame(1000, "95\n3\n"), 0);
+        grouping.take(task, &frame(0, "1\n27"), UnixMs(0));
+        grouping.take(task, &frame(1000, "95\n3\n"), UnixMs(0));
     }
-    grouping.take(2, &frame(0, "1\n27\n95\n3\n"), 0);
-    grouping.take(3, &frame(0, "1\n27"), 0);
-    grouping.take(3, &frame(999, "95\n3\n"), 0);
+    grouping.take(2, &frame(0, "1\n27\n95\n3\n"), UnixMs(0));
+    grouping.take(3, &frame(0, "1\n27"), UnixMs(0));
+    grouping.take(3, &frame(999, "95\n3\n"), UnixMs(0));
     for task in 0..4 {
         grouping.end(task, exited(0));
     }

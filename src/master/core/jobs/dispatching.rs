@@ -1,5 +1,7 @@
 //! Sends tasks to their agents, and handles their starts and the ends of their Attaches.
 
+use std::time::Duration;
+
 use super::{
     returning::RECALL_DELAY,
     task::{Progress, StartLife},
@@ -115,7 +117,8 @@ impl Core {
         let started = self.jobs.change(id, |row| {
             row.failures = 0;
             let is_new = row.show(TaskState::Running);
-            let started_ms = *row.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
+            let started_ms =
+                *row.task.started_ms.get_or_insert(now.unix_ms - Duration::from_millis(elapsed_ms));
             (is_new, started_ms, row.cancelled_by().zip(row.attached()))
         });
         let Some((is_new, started_ms, order)) = started else { return };

@@ -1,5 +1,7 @@
 //! Ends tasks and jobs, and removes a job from memory when all of its outcomes are on the disk.
 
+use std::time::Duration;
+
 use super::{
     LiveJob,
     task::{Progress, TaskRow},
@@ -43,7 +45,7 @@ impl Core {
             }
             if is_open && outcome.has_run() {
                 // The start of a task that ended at once was not reported.
-                row.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(duration_ns / 1_000_000));
+                row.task.started_ms.get_or_insert(now.unix_ms - Duration::from_nanos(duration_ns));
             }
         });
         if is_open {

@@ -13,6 +13,7 @@ use crate::{
         name::AgentName,
         outcome::Outcome,
         plan::Gate,
+        time::UnixMs,
     },
     master::core::{
         messages::{EndedJob, JobStart, Now, ReplyTo},
@@ -58,7 +59,7 @@ pub(in crate::master::core) struct LiveJob {
     /// The description of the difference that a comparison found.
     pub(super) differing: Option<String>,
     /// When the last task ended, in milliseconds since the Unix epoch. Set when this is being written.
-    pub(super) end_ms: Option<u64>,
+    pub(super) end_ms: Option<UnixMs>,
 }
 
 impl LiveJob {

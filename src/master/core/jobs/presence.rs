@@ -6,7 +6,7 @@ use super::{
     task::{Progress, TaskRow},
 };
 use crate::{
-    domain::{ids::TaskId, name::AgentName, outcome::Ending, plan::GateState},
+    domain::{ids::TaskId, name::AgentName, outcome::Ending, plan::GateState, time::UnixMs},
     master::core::{Core, messages::Now},
 };
 
@@ -35,7 +35,7 @@ impl Core {
 
     /// Handles the end of an agent's connection. A task that was not sent to the agent no longer counts for
     /// the fan-out, so that another task can start instead.
-    pub(in crate::master::core) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: u64, now: Now) {
+    pub(in crate::master::core) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: UnixMs, now: Now) {
         for id in self.open_tasks_of(name) {
             self.jobs.change(id, |row| match &mut row.progress {
                 Progress::Dispatched { attached } => {

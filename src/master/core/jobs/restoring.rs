@@ -10,6 +10,7 @@ use crate::{
     domain::{
         agent::{START_PERMISSION, START_WITHIN},
         plan::GateState,
+        time::UnixMs,
     },
     master::core::{
         messages::Now,
@@ -83,17 +84,15 @@ impl Restored {
 
     /// Returns how long a task may still be started. If the clock was set back, this is at most the requested
     /// time.
-    fn remaining(&self, start_by_ms: u64, is_sent: bool) -> Duration {
+    fn remaining(&self, start_by_ms: UnixMs, is_sent: bool) -> Duration {
         let longest = self.within.unwrap_or(START_WITHIN);
-        let left = |start_by_ms: u64| Duration::from_millis(start_by_ms.saturating_sub(self.now.unix_ms));
-        let remaining = left(start_by_ms).min(longest);
+        let remaining = start_by_ms.since(self.now.unix_ms).min(longest);
         if !is_sent && self.waits_for_turn {
             // The time in the queue does not count against the deadline, which is extended by it later.
             remaining.max(START_WITHIN)
         } else if !is_sent && self.within.is_none() {
             // Unless a time was requested, the agent also gets time to connect again to the restarted master.
-            let grace_ms = u64::try_from(START_WITHIN.as_millis()).unwrap_or(u64::MAX);
-            left(start_by_ms.saturating_add(grace_ms)).min(longest)
+            (start_by_ms + START_WITHIN).since(self.now.unix_ms).min(longest)
         } else {
             remaining
         }

@@ -16,7 +16,7 @@ use crate::{
         name::AgentName,
         outcome::Ending,
         plan::Gate,
-        time::format_duration,
+        time::{UnixMs, format_duration},
     },
     master::core::{
         Continuation, Core, audit,
@@ -249,10 +249,10 @@ impl Core {
 
     pub(super) fn offline_text(&self, name: &AgentName, now: Now) -> String {
         let Some(row) = self.agents.get(name) else { return "the agent is gone".to_owned() };
-        if row.stored.last_seen_ms == 0 {
+        if row.stored.last_seen_ms == UnixMs(0) {
             return "it is enrolled, but never connected".to_owned();
         }
-        let silent = Duration::from_millis(now.unix_ms.saturating_sub(row.stored.last_seen_ms));
+        let silent = now.unix_ms.since(row.stored.last_seen_ms);
         format!(
             "offline for {} (last seen at {}); --start-within 1h waits for it",
             format_duration(silent),

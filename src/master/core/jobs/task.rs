@@ -12,7 +12,7 @@ use crate::{
         ids::Incarnation,
         job::{Task, TaskState},
         outcome::{Ending, Outcome},
-        time::format_duration,
+        time::{UnixMs, format_duration},
     },
     master::core::{
         messages::{Now, SessionId, WriteId},
@@ -143,7 +143,7 @@ pub(super) struct TaskRow {
     pub(super) life: StartLife,
     /// The start deadline, on the core's clock and in milliseconds since the Unix epoch.
     pub(super) start_by: Duration,
-    pub(super) start_by_ms: u64,
+    pub(super) start_by_ms: UnixMs,
     pub(super) cancellation: Option<Cancellation>,
     /// The number of its last Attach.
     pub(super) attempt: u64,
@@ -165,7 +165,7 @@ impl TaskRow {
             fingerprint,
             life: StartLife::Unknown,
             start_by: Duration::ZERO,
-            start_by_ms: 0,
+            start_by_ms: UnixMs(0),
             cancellation: None,
             attempt,
             failures: 0,
@@ -287,9 +287,8 @@ impl TaskRow {
 
     /// Sets the start deadline.
     pub(super) fn set_deadline(&mut self, start_by: Duration, now: Now) {
-        let left = start_by.saturating_sub(now.monotonic);
         self.start_by = start_by;
-        self.start_by_ms = now.unix_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        self.start_by_ms = now.unix_ms + start_by.saturating_sub(now.monotonic);
     }
 
     /// Clears all reasons to wait.

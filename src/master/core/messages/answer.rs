@@ -17,6 +17,7 @@ use crate::{
         revision::Revision,
         seal::Seal,
         terms::Terms,
+        time::UnixMs,
     },
     master::core::{
         denied::{Denied, JobDenied},
@@ -168,7 +169,7 @@ pub struct NewToken {
     /// The id by which it is listed and revoked.
     pub id: String,
     /// When it expires, in milliseconds since the Unix epoch.
-    pub expires_ms: u64,
+    pub expires_ms: UnixMs,
     /// Its terms.
     pub terms: Box<Terms>,
 }
@@ -177,7 +178,7 @@ pub struct NewToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvitedOperator {
     /// When the login expires, in milliseconds since the Unix epoch; `None` if there is no login.
-    pub login_expires_ms: Option<u64>,
+    pub login_expires_ms: Option<UnixMs>,
 }
 
 /// The operator that a login is for.

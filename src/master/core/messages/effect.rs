@@ -13,6 +13,7 @@ use crate::{
         outcome::Outcome,
         plan::Gate,
         revision::Revision,
+        time::UnixMs,
     },
     master::core::stored::{KnownTask, Write},
 };
@@ -95,7 +96,7 @@ pub enum Effect {
         accepted: Vec<(u32, Outcome)>,
     },
     /// Notify followers that a job has ended. Nothing more is appended to its log.
-    JobEnded(JobId, u64),
+    JobEnded(JobId, UnixMs),
     /// Make open connections check their rights again, because rights of operators have changed.
     OperatorsChanged,
     /// Free the memory of a job: all of its outcomes are on the disk.

@@ -1,5 +1,6 @@
 //! The moment of a step, and the numbers by which inputs and effects refer to sessions and writes.
 
+use crate::domain::time::UnixMs;
 use std::time::Duration;
 
 /// The moment of a step: monotonic time for decisions, Unix time for people.
@@ -8,7 +9,7 @@ pub struct Now {
     /// Since the master's start, on its monotonic clock.
     pub monotonic: Duration,
     /// Milliseconds since the Unix epoch.
-    pub unix_ms: u64,
+    pub unix_ms: UnixMs,
 }
 
 /// The number of one connection of an agent; each connection has its own.

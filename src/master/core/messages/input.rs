@@ -30,6 +30,7 @@ use crate::domain::{
     outcome::Outcome,
     proposal::Proposal,
     terms::Terms,
+    time::UnixMs,
 };
 
 /// An input of the core: a question, a report of an agent or of the store, or the time.
@@ -285,7 +286,7 @@ pub enum Input {
     /// The reason why the volume has no space for the output of new jobs; `None` if it has space.
     Room(Option<String>),
     /// Retention compared the ages of jobs with this time.
-    JudgedAt(u64, ReplyTo<Result<(), Denied>>),
+    JudgedAt(UnixMs, ReplyTo<Result<(), Denied>>),
     /// Asks for a live job.
     FindJob(JobReference, ReplyTo<Option<Box<Job>>>),
     /// Asks for a live job with its options, to start a copy of it.

@@ -1,6 +1,7 @@
 //! Agents as the master sees them: connections, states, and what is stored about them.
 
 use super::*;
+use crate::domain::time::UnixMs;
 
 #[test]
 fn agents_become_late_and_then_offline() {
@@ -113,7 +114,7 @@ fn an_agents_hint_says_what_is_wrong() {
 
     // A master that has just started has received nothing from any agent yet.
     let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
-    let now = Now { monotonic: Duration::ZERO, unix_ms: 2_000_000 };
+    let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(2_000_000) };
     world.core = Core::new(Policy::default(), Remembered { agents, epoch: 1, ..Remembered::default() }, now);
     world.now = Duration::from_secs(59);
     assert!(hint(&mut world, "web-1").starts_with("not back yet since the master's start"));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::{plan::Plan, revision::Revision},
+    domain::{plan::Plan, revision::Revision, time::UnixMs},
     master::core::stored::{KnownTask, StoredJob, StoredTaskState, Write},
 };
 
@@ -14,8 +14,8 @@ impl World {
         let stored =
             StoredJob { job: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
-        let unix_ms = self.now().unix_ms + u64::try_from(passed.as_millis()).unwrap();
-        let now = Now { monotonic: Duration::ZERO, unix_ms: unix_ms.saturating_add_signed(clock_ms) };
+        let UnixMs(unix_ms) = self.now().unix_ms + passed;
+        let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(unix_ms.saturating_add_signed(clock_ms)) };
         let remembered =
             Remembered { agents, jobs: vec![stored], epoch: 1, term: 1, ..Remembered::default() };
         let mut world = Self::new();
@@ -74,7 +74,7 @@ fn the_start_of_a_task_is_stored_once() {
     let effects = world.core.step(started.clone(), now);
     let is_written = |effect: &Effect| {
         matches!(effect, Effect::Persist(_, writes, durability) if durability.is_retried()
-        && writes.contains(&Write::StartTask(task(1, 0), now.unix_ms - 500)))
+        && writes.contains(&Write::StartTask(task(1, 0), now.unix_ms - Duration::from_millis(500))))
     };
     assert!(effects.iter().any(is_written), "{effects:?}");
     let again = world.core.step(started, now);
@@ -202,7 +202,7 @@ fn a_task_whose_outcome_is_being_written_is_attached_again() {
     let known = KnownTask {
         id: task(1, 0),
         spec: world.core.jobs.values().next().unwrap().spec_for_test(),
-        started_ms: 1,
+        started_ms: UnixMs(1),
         is_proved: true,
     };
     let _ = attempt;
@@ -289,7 +289,8 @@ fn an_inventory_does_not_affect_tasks_of_others_or_tasks_under_way() {
     assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
     assert_eq!(world.attaches().len(), 1, "the canary");
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
-    let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1, is_proved: true };
+    let known =
+        |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: UnixMs(1), is_proved: true };
     // The task of the second agent is not sent yet, and does not belong to the first agent.
     world.put(Input::InventoryTold(SessionId(1), vec![known(1)]));
     // The task of the first agent is under way.
@@ -317,7 +318,7 @@ fn a_reported_task_that_is_known_or_of_another_key_is_not_attached() {
     world.run(1, "web-1");
     assert_eq!(world.attaches().len(), 1);
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
-    let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1, is_proved: true };
+    let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: UnixMs(1), is_proved: true };
     let before = world.written.len();
     world.put(Input::InventoryTold(SessionId(1), vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
@@ -402,7 +403,7 @@ fn a_task_that_was_not_sent_is_attached_only_if_the_report_has_a_proof() {
     options.plan.fanout = Some(1);
     assert!(matches!(world.run_with(1, "@all", options), JobStart::Live(_)));
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
-    let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: false };
+    let known = KnownTask { id: task(1, 1), spec, started_ms: UnixMs(1), is_proved: false };
     world.attaches();
     world.put(Input::InventoryTold(SessionId(2), vec![known.clone()]));
     assert!(world.attaches().is_empty());

@@ -1,7 +1,10 @@
 //! Batches, the fan-out, gates, and the operators' decisions.
 
 use super::*;
-use crate::domain::plan::{GateState, Plan, StopIf};
+use crate::domain::{
+    plan::{GateState, Plan, StopIf},
+    time::UnixMs,
+};
 
 impl World {
     /// Agents `web-1` to `web-N`, all connected.
@@ -21,7 +24,7 @@ impl World {
         let job = Job { ended_ms: None, ..live.view() };
         let stored = StoredJob { job, options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
-        let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
+        let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(9_000_000) };
         let remembered =
             Remembered { agents, jobs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
         let mut world = Self::new();

@@ -32,6 +32,7 @@ use crate::{
         proposal::Proposal,
         revision::Revision,
         target::Target,
+        time::UnixMs,
     },
     master::core::{
         messages::{
@@ -62,7 +63,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Now { monotonic: Duration::ZERO, unix_ms: 1_000_000 };
+        let now = Now { monotonic: Duration::ZERO, unix_ms: UnixMs(1_000_000) };
         let core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
         Self {
             core,
@@ -78,7 +79,7 @@ impl World {
 
     fn now(&self) -> Now {
         let ms = u64::try_from(self.now.as_millis()).unwrap();
-        Now { monotonic: self.now, unix_ms: 1_000_000 + ms }
+        Now { monotonic: self.now, unix_ms: UnixMs(1_000_000 + ms) }
     }
 
     fn put(&mut self, input: Input) {
@@ -480,7 +481,7 @@ fn an_outcome_implies_the_start_time_and_later_outcomes_are_recorded_beside_it()
     world.put(end(3));
     let ended = world.now().unix_ms;
     let Some(job) = world.ask(|reply| Input::FindJob(JobReference::Last, reply)) else { panic!() };
-    assert_eq!(job.tasks[0].started_ms, Some(ended - 2_000), "two seconds before");
+    assert_eq!(job.tasks[0].started_ms, Some(ended - Duration::from_secs(2)), "two seconds before");
     assert_eq!((job.succeeded, job.unfinished), (0, 1));
     let later = |world: &World| {
         world.written.iter().flatten().filter(|write| matches!(write, Write::PutLater(..))).count()

@@ -41,7 +41,7 @@ fn a_login_is_valid_once_until_it_expires_and_for_one_key() {
     let mut world = World::new();
     let invited = world.invite("ana", Some(Role::Operator), "");
     let expires_ms = invited.unwrap().login_expires_ms;
-    assert_eq!(expires_ms, Some(world.now().unix_ms + 60_000));
+    assert_eq!(expires_ms, Some(world.now().unix_ms + Duration::from_mins(1)));
     assert_eq!(world.role_by_key("ana", "laptop"), None, "nobody has logged in yet");
     assert!(refused(&world.log_in("another secret", "laptop"), "not known here"));
     let logged_in = world.log_in("secret of ana", "laptop");

@@ -2,7 +2,7 @@
 
 use super::{at_most_once::life, *};
 use crate::{
-    domain::{command::Variable, plan::Plan},
+    domain::{command::Variable, plan::Plan, time::UnixMs},
     master::core::stored::KnownTask,
 };
 
@@ -114,7 +114,7 @@ fn a_task_that_an_agent_proves_is_running_whatever_the_restored_store_says() {
         again.attaches();
         again.put(order);
         let spec = again.core.jobs.values().next().unwrap().spec_for_test();
-        let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
+        let known = KnownTask { id: task(1, 1), spec, started_ms: UnixMs(1), is_proved: true };
         again.put(Input::InventoryTold(SessionId(2), vec![known]));
         let attach = again.attaches().pop().expect("it is asked how it continues");
         assert_eq!((attach.id, &attach.start), (task(1, 1), &None));

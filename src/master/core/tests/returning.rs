@@ -5,6 +5,7 @@ use crate::{
     domain::{
         command::{Bytes, TaskSpec, Variable},
         input::StandardInput,
+        time::UnixMs,
     },
     master::core::stored::{KnownTask, StoredJob, StoredJobNumber, StoredTaskState},
 };
@@ -23,7 +24,7 @@ fn known(job: u128, index: u32, job_number: u64) -> KnownTask {
         by_admin: false,
         seal: None,
     };
-    KnownTask { id: task(job, index), spec, started_ms: 5, is_proved: true }
+    KnownTask { id: task(job, index), spec, started_ms: UnixMs(5), is_proved: true }
 }
 
 impl World {
@@ -62,7 +63,7 @@ fn a_job_is_recovered_from_each_agent_that_reports_it_and_ends_with_the_last_tas
 
     let job = world.found(7).unwrap();
     assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 3]);
-    assert_eq!((job.task_count, job.unfinished, job.created_ms), (2, 2, 5));
+    assert_eq!((job.task_count, job.unfinished, job.created_ms), (2, 2, UnixMs(5)));
     assert_eq!(job.operator, "ana", "the master's own word, which the agent has proved");
     let stored = world.recovered();
     assert_eq!(stored.len(), 2);

@@ -178,7 +178,7 @@ fn a_target_with_unknown_names_starts_nothing() {
 #[test]
 fn tasks_of_a_returning_agent_are_recovered_or_recalled() {
     use crate::{
-        domain::command::TaskSpec,
+        domain::{command::TaskSpec, time::UnixMs},
         master::core::stored::{KnownTask, StoredJobNumber, StoredTaskState},
     };
     let mut world = World::with_agent("web-1", "boot");
@@ -196,8 +196,12 @@ fn tasks_of_a_returning_agent_are_recovered_or_recalled() {
         by_admin: false,
         seal: None,
     };
-    let known =
-        |job, index| KnownTask { id: task(job, index), spec: spec.clone(), started_ms: 5, is_proved: true };
+    let known = |job, index| KnownTask {
+        id: task(job, index),
+        spec: spec.clone(),
+        started_ms: UnixMs(5),
+        is_proved: true,
+    };
     world.attaches();
     // A live task is not looked up in the store; others are.
     world.put(Input::InventoryTold(SessionId(1), vec![known(1, 0), known(2, 3), known(3, 0)]));

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::frame::{Frame, Stream};
+use crate::domain::{
+    frame::{Frame, Stream},
+    time::UnixMs,
+};
 
 fn frame(offset: u64, data: &[u8]) -> Frame {
     Frame { stream: Stream::Stdout, offset, time_ns: 1, data: Bytes::copy_from_slice(data) }
@@ -214,13 +217,13 @@ async fn frames_that_are_queued_during_a_write_are_written_too() {
 async fn a_log_tells_when_it_was_written_to_last() {
     let (_dir, logs, job) = logs();
     assert_eq!(logs.last_change_ms(job), None);
-    let now = || u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let now = || UnixMs(0) + std::time::UNIX_EPOCH.elapsed().unwrap();
     let before = now();
     let log = logs.open(job).await.unwrap();
     log.append(0, &[frame(0, b"abc")]).await.unwrap();
     let changed = logs.last_change_ms(job).unwrap();
     // A file system's clock may be a tick behind.
-    assert!((before - 1_000..=now()).contains(&changed), "{changed} since {before}");
+    assert!((before - Duration::from_secs(1)..=now()).contains(&changed), "{changed:?} since {before:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::{
         job::{Task, TaskState},
         outcome::Ending,
         plan::Gate,
+        time::UnixMs,
     },
     wire::{
         budget::{Budget, Principal},
@@ -30,7 +31,7 @@ fn job() -> Job {
         plain_name: false,
         target: "web-[0-1]".into(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
-        created_ms: 1,
+        created_ms: UnixMs(1),
         ended_ms: None,
         tasks: vec![task(0), task(1)],
         task_count: 2,
@@ -110,7 +111,7 @@ async fn watchers_with_the_same_view_share_one_computation_and_receive_all_of_it
 
     world.print(1, "one\n").await;
     (0..2).for_each(|index| world.end(index));
-    world.journal.end(5);
+    world.journal.end(UnixMs(5));
     for heard in [&mut first, &mut second, &mut other] {
         let (mut changed, mut last) = (Vec::new(), None);
         while let Some(digest) = next_or_end(heard).await {
@@ -118,7 +119,10 @@ async fn watchers_with_the_same_view_share_one_computation_and_receive_all_of_it
             last = Some(digest);
         }
         let last = last.unwrap();
-        assert_eq!((last.ended_ms, last.groups.len(), &last.groups[0].tasks), (Some(5), 1, &vec![0, 1]));
+        assert_eq!(
+            (last.ended_ms, last.groups.len(), &last.groups[0].tasks),
+            (Some(UnixMs(5)), 1, &vec![0, 1])
+        );
         assert!(changed.contains(&0) && changed.contains(&1), "{changed:?}");
     }
     world.shutdown.finish(Duration::from_secs(5)).await;

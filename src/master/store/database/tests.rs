@@ -40,7 +40,7 @@ fn stored_job(number: u64) -> StoredJob {
         task,
         fingerprint: Fingerprint::of(b"key"),
         incarnation: None,
-        start_by_ms: 5,
+        start_by_ms: UnixMs(5),
         cancelled_by: None,
     };
     let job = Job {
@@ -50,7 +50,7 @@ fn stored_job(number: u64) -> StoredJob {
         target: "web-1".into(),
         plain_name: true,
         command: Command::new(vec![b"printf '\xff'".to_vec()]).unwrap(),
-        created_ms: 7,
+        created_ms: UnixMs(7),
         ended_ms: None,
         tasks: Vec::new(),
         task_count: 1,
@@ -68,8 +68,8 @@ fn stored_agent(name: &str) -> StoredAgent {
     StoredAgent {
         name: name.parse().unwrap(),
         fingerprint: Fingerprint::of(name.as_bytes()),
-        enrolled_ms: 1,
-        last_seen_ms: 2,
+        enrolled_ms: UnixMs(1),
+        last_seen_ms: UnixMs(2),
         labels: Labels::new(),
         set_labels: Labels::new(),
         accepted: Accepted::default(),
@@ -105,12 +105,12 @@ fn jobs_and_outcomes_come_back() {
     let batches = vec![
         vec![Write::PutJob(Box::new(first.clone()))],
         vec![Write::PutJob(Box::new(stored_job(2)))],
-        vec![Write::PutTask(first.job.id, ended), Write::EndJob(first.job.id, 99)],
+        vec![Write::PutTask(first.job.id, ended), Write::EndJob(first.job.id, UnixMs(99))],
     ];
     let (store, written) = write(Store::open(dir.path()).unwrap(), batches);
     assert!(written.iter().all(|written| matches!(written, Written::Done(..))), "{written:?}");
     let job = store.job(JobReference::Number(1)).unwrap().unwrap();
-    assert_eq!((job.ended_ms, job.succeeded, job.unfinished), (Some(99), 1, 0));
+    assert_eq!((job.ended_ms, job.succeeded, job.unfinished), (Some(UnixMs(99)), 1, 0));
     assert_eq!((job.tasks[0].end_offset, &job.command), (9, &first.job.command));
     assert_eq!(store.job(JobReference::Last).unwrap().unwrap().number, 2);
     assert_eq!(store.jobs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
@@ -139,15 +139,15 @@ fn agents_come_back_with_their_labels() {
             accepted.accept(Proposal::new(label("role=web"), direct));
             accepted
         },
-        drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
+        drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: UnixMs(3) }),
         ahead: Some((3, 9).into()),
         ..stored_agent("web-1")
     };
     let token = StoredToken {
         hash: "AB".to_owned(),
-        expires_ms: 9,
+        expires_ms: UnixMs(9),
         uses_left: 1,
-        made_ms: 2,
+        made_ms: UnixMs(2),
         made_by: "ana".to_owned(),
         terms: Terms {
             labels: label("role=web"),
@@ -180,7 +180,7 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
 
 #[test]
 fn what_an_agent_tells_of_others_tasks_is_not_believed() {
-    use crate::domain::{command::TaskSpec, ids::TaskId};
+    use crate::domain::{command::TaskSpec, ids::TaskId, time::UnixMs};
     let dir = tempfile::tempdir().unwrap();
     let mut recovered = stored_job(2);
     recovered.options.recovered = true;
@@ -189,7 +189,7 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     let batches = vec![
         vec![Write::PutJob(Box::new(stored_job(1)))],
         vec![Write::Recover(Box::new(recovered))],
-        vec![Write::EndJob(stored_job(1).job.id, 9)],
+        vec![Write::EndJob(stored_job(1).job.id, UnixMs(9))],
         vec![Write::PutJob(Box::new(ended))],
     ];
     let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
@@ -214,7 +214,7 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     };
     let known = |job: u64, index| {
         let id = TaskId { job: JobId::from_parts(1, job.into()), index };
-        KnownTask { id, spec: spec.clone(), started_ms: 1, is_proved: true }
+        KnownTask { id, spec: spec.clone(), started_ms: UnixMs(1), is_proved: true }
     };
     let find = |agent: &str, job: u64, index| look_up(agent, known(job, index));
     assert_eq!(find("web-1", 1, 0), StoredTaskState::Open, "a task that has a row need not have ended");
@@ -342,7 +342,7 @@ fn a_task_is_remembered_as_far_as_it_had_come() {
     let started = TaskId { job: sent(3).job.id, index: 0 };
     let put = |job: StoredJob| vec![Write::PutJob(Box::new(job))];
     let agent = vec![Write::PutAgent(stored_agent("web-1"))];
-    let begun = vec![Write::StartTask(started, 5)];
+    let begun = vec![Write::StartTask(started, UnixMs(5))];
     let batches = vec![agent, put(stored_job(1)), put(sent(2)), put(sent(3)), begun, put(ended)];
     let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
     let state =
@@ -360,16 +360,18 @@ fn what_is_gone_says_why_and_is_no_job_any_more() {
     let jobs = [stored_job(1), stored_job(2), stored_job(3)];
     let mut batches: Vec<_> = jobs.iter().map(|job| vec![Write::PutJob(Box::new(job.clone()))]).collect();
     batches.push(vec![
-        Write::EndJob(jobs[1].job.id, 50),
-        Write::EndJob(jobs[0].job.id, 90),
-        Write::PutClock(77),
+        Write::EndJob(jobs[1].job.id, UnixMs(50)),
+        Write::EndJob(jobs[0].job.id, UnixMs(90)),
+        Write::PutClock(UnixMs(77)),
     ]);
-    batches
-        .push(vec![Write::EndJob(jobs[2].job.id, 10), Write::DeleteJob(jobs[2].job.id, "it was old".into())]);
+    batches.push(vec![
+        Write::EndJob(jobs[2].job.id, UnixMs(10)),
+        Write::DeleteJob(jobs[2].job.id, "it was old".into()),
+    ]);
     let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
     let (ended, clock_ms) = store.ended().unwrap();
     let ended: Vec<_> = ended.iter().map(|job| (job.number, job.ended_ms)).collect();
-    assert_eq!((ended, clock_ms), (vec![(2, 50), (1, 90)], 77), "oldest end first");
+    assert_eq!((ended, clock_ms), (vec![(2, UnixMs(50)), (1, UnixMs(90))], UnixMs(77)), "oldest end first");
     for reference in [JobReference::Number(3), JobReference::Id(jobs[2].job.id)] {
         assert_eq!(store.why_gone(reference).unwrap().as_deref(), Some("it was old"));
         assert!(store.job(reference).unwrap().is_none());

@@ -23,6 +23,7 @@ use crate::domain::{
     session::SentAt,
     share::Share,
     target::selection::{Sample, Selection},
+    time::UnixMs,
 };
 
 pub(super) fn name() -> impl Strategy<Value = AgentName> {
@@ -208,8 +209,8 @@ pub(super) fn task() -> impl Strategy<Value = Task> {
         )| {
             Task {
                 state,
-                no_contact_since_ms,
-                started_ms,
+                no_contact_since_ms: no_contact_since_ms.map(UnixMs),
+                started_ms: started_ms.map(UnixMs),
                 duration_ns,
                 end_offset,
                 batch: index % 7,
@@ -238,7 +239,7 @@ pub(super) fn job() -> impl Strategy<Value = Job> {
         .prop_map(|(id, command, tasks, left_out, gate, masks, ended_ms)| Job {
             id,
             command,
-            ended_ms,
+            ended_ms: ended_ms.map(UnixMs),
             left_out,
             gate,
             masks,
@@ -321,7 +322,7 @@ pub(super) fn job_event() -> impl Strategy<Value = JobEvent> {
         (any::<u32>(), vec(frame(), 0..4)).prop_map(|(task, frames)| JobEvent::Output { task, frames }),
         (any::<u32>(), gap()).prop_map(|(task, gap)| JobEvent::Gap { task, gap }),
         gate().prop_map(JobEvent::Gate),
-        any::<u64>().prop_map(|ended_ms| JobEvent::Ended { ended_ms }),
+        any::<u64>().prop_map(|ended_ms| JobEvent::Ended { ended_ms: UnixMs(ended_ms) }),
         vec(name(), 0..3).prop_map(|more| JobEvent::TargetChanged { gone: Vec::new(), more }),
         text().prop_map(JobEvent::Refused),
         closing().prop_map(JobEvent::Closing),
@@ -340,7 +341,7 @@ pub(super) fn group() -> impl Strategy<Value = GroupDigest> {
             is_long,
             first_line_stream: first.as_ref().map(|(stream, _)| *stream),
             first_line: first.map(|(_, line)| line).unwrap_or_default(),
-            quiet: vec![(3, 4)],
+            quiet: vec![(3, UnixMs(4))],
             ..GroupDigest::default()
         })
 }
@@ -348,12 +349,13 @@ pub(super) fn group() -> impl Strategy<Value = GroupDigest> {
 pub(super) fn agent() -> impl Strategy<Value = AgentView> {
     let state = prop_oneof![Just(AgentState::Active), Just(AgentState::Late), Just(AgentState::Pending)];
     let link = option::of(prop_oneof![Just(LinkKind::Direct), Just(LinkKind::Tunnel)]);
-    let seen =
-        option::of((any::<u64>(), any::<u64>()).prop_map(|(at_ms, ago_ms)| LastSeen { at_ms, ago_ms }));
+    let seen = option::of(
+        (any::<u64>(), any::<u64>()).prop_map(|(at_ms, ago_ms)| LastSeen { at_ms: UnixMs(at_ms), ago_ms }),
+    );
     let drain = option::of((text(), text()).prop_map(|(reason, by)| Drain {
         reason: reason.into(),
         by: by.into(),
-        since_ms: 5,
+        since_ms: UnixMs(5),
     }));
     (name(), state, link, seen, drain, proposal(), vec(label(), 0..4), option::of(address())).prop_map(
         |(name, state, link, last_seen, drain, proposed, labels, direct_address)| AgentView {

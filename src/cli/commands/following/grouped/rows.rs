@@ -4,12 +4,12 @@ use super::{super::tally::names, Watcher};
 use crate::{
     cli::output::Tone,
     domain::{
-        digest::{GroupDigest, silence_that_counts_ms},
+        digest::{GroupDigest, silence_that_counts},
         job::Task,
         outcome::Outcome,
         sign::Sign,
         text::{pad_to_width, strip_control, width},
-        time::short_age,
+        time::{UnixMs, short_age},
     },
     sys::clock::unix_ms,
 };
@@ -75,8 +75,8 @@ impl Watcher {
         }
         let started = tasks.iter().filter_map(|task| task.started_ms).max();
         let Some(started) = started else { return "queued".to_owned() };
-        let silent = unix_ms().saturating_sub(group.last_output_ms.unwrap_or(0).max(started));
-        if silent >= silence_that_counts_ms(&self.followed.job) {
+        let silent = UnixMs(unix_ms()).since(group.last_output_ms.unwrap_or_default().max(started));
+        if silent >= silence_that_counts(&self.followed.job) {
             format!("silent {}", short_age(silent))
         } else {
             "running".to_owned()

@@ -1,7 +1,7 @@
 //! Lists of jobs: each filter, and the length of lists.
 
 use super::*;
-use crate::domain::job::LeftOutKind;
+use crate::domain::{job::LeftOutKind, time::UnixMs};
 
 /// Returns the same list by examining every job.
 fn looked_at(all: &[StoredJob], wanted: &Wanted) -> Vec<u64> {
@@ -53,7 +53,7 @@ fn every_filter_finds_what_looking_at_every_job_finds() {
         let mut stored = stored_job(number);
         stored.job.operator = ["ana", "ben"][place / 2 % 2].into();
         stored.job.target = ["web-1", "@site:here"][place / 3 % 2].into();
-        stored.job.created_ms = 1_000 + number;
+        stored.job.created_ms = UnixMs(1_000 + number);
         if number % 4 < 2 {
             let named = number % 4 == 0;
             // Text of an operator must not be taken for the mark.
@@ -66,11 +66,11 @@ fn every_filter_finds_what_looking_at_every_job_finds() {
         writes.push(vec![Write::PutJob(Box::new(stored.clone()))]);
         if let Some(ending) = &endings[place % 5] {
             stored.tasks[0].task.state = TaskState::Ended(ending.clone().into());
-            stored.job.ended_ms = Some(2_000 + number);
+            stored.job.ended_ms = Some(UnixMs(2_000 + number));
             let task = stored.tasks[0].clone();
             writes.push(vec![
                 Write::PutTask(stored.job.id, task),
-                Write::EndJob(stored.job.id, 2_000 + number),
+                Write::EndJob(stored.job.id, UnixMs(2_000 + number)),
             ]);
         }
         if number % 7 == 0 && stored.job.ended_ms.is_some() {
@@ -94,7 +94,7 @@ fn every_filter_finds_what_looking_at_every_job_finds() {
                                 let wanted = Wanted {
                                     before_number,
                                     limit: 5,
-                                    since_ms,
+                                    since_ms: UnixMs(since_ms),
                                     operator,
                                     agent,
                                     text,
