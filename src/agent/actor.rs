@@ -1,7 +1,8 @@
-//! Runs the agent's core: passes inputs to it and performs its effects, one after another. Owns what the disk remembers of tasks.
+//! Runs the agent's core: passes inputs to it and performs its effects, one after another. Owns the agent's
+//! memory of tasks on the disk.
 //!
-//! Short reads and writes of files are made in place, so that nothing can change between a look-up and its decision. A start
-//! and the removal of directories run beside it and answer with an input.
+//! Reads and writes short files itself, so that nothing can change between a look-up and the decision. Starts
+//! and removals of directories run concurrently, and send their result as an input.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,7 +40,7 @@ pub(super) enum Message {
     Tell(Input),
     Ask(Box<dyn FnOnce(Ticket) -> Input + Send>, oneshot::Sender<Reply>),
     Open(Box<OpenedAttach>, oneshot::Sender<Result<Opened, DiskError>>),
-    /// The supervisor has started a task, or has not.
+    /// The result of a start.
     Started(TaskId, Result<StartResult, String>),
     /// Asks which of these tasks are not finished.
     Unfinished(Vec<TaskId>, oneshot::Sender<Vec<TaskId>>),
@@ -71,7 +72,7 @@ impl Superseded {
     }
 }
 
-/// What the actor shows of its state without being asked.
+/// The parts of the actor's state that can be watched without a message to it.
 #[derive(Debug)]
 pub(super) struct Shown {
     /// Whether the agent is stopping.
@@ -88,7 +89,7 @@ pub(super) struct Actor {
     layout: Arc<Layout>,
     name: AgentName,
     supervisor: Supervisor,
-    /// For what runs beside the actor. Weak: the actor ends with the last handle.
+    /// For the results of concurrent work. Weak: the actor ends with the last handle.
     inbox: mpsc::WeakSender<Message>,
     last_ticket: Ticket,
     callers: HashMap<Ticket, oneshot::Sender<Reply>>,
@@ -102,10 +103,10 @@ pub(super) struct Actor {
 }
 
 impl Actor {
-    /// Reads what the disk remembers.
+    /// Reads the agent's memory of tasks from the disk.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When the disk cannot be read or written.
     pub(super) fn new(
         layout: Arc<Layout>,
         name: AgentName,
@@ -183,7 +184,7 @@ impl Actor {
         self.last_ticket
     }
 
-    /// Takes a step with an input, and further ones with the answers of the disk.
+    /// Passes an input to the core, then the inputs that its effects produce.
     fn step(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -246,7 +247,7 @@ impl Actor {
         Ok(knowledge)
     }
 
-    /// Begins another incarnation if the directory that remembers tasks is gone.
+    /// Begins another incarnation if the directory with the agent's memory of tasks was removed.
     fn check_memory(&mut self, inputs: &mut VecDeque<Input>) -> io::Result<()> {
         if !self.memory.is_in_place()? {
             let incarnation: Incarnation = self.memory.begin_anew()?;
@@ -316,7 +317,7 @@ fn remove_directory(layout: &Layout, id: TaskId) {
     }
 }
 
-/// Waits until a moment; for ever if there is none.
+/// Waits until this moment; forever if there is none.
 async fn until(due: Option<Boottime>) {
     match due {
         Some(due) => {

@@ -1,6 +1,7 @@
-//! Serves one Attach: starts the task if that is allowed, then streams its output as far as the master permits.
+//! Serves one Attach: starts the task if that is allowed, then streams its output up to the offset that the
+//! master grants.
 //!
-//! Dropping it means nothing to the task.
+//! The end of an Attach does not affect its task.
 
 mod streaming;
 
@@ -31,25 +32,26 @@ use crate::{
     wire::{agent::Outgoing, incoming::Incoming},
 };
 
-/// Answers that may wait for the connection.
+/// Maximum number of answers that wait for the connection.
 pub const ANSWERS: usize = 4;
 
-/// How often a task's process is asked again that lives but does not take a connection.
+/// How long to wait before the next attempt to connect to a task's process that is alive but does not accept.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
 
-/// How often a disk that did not take what has to be written down is tried again.
+/// How long to wait before a write that the disk has refused is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// How long the report of a task's start waits for the task's end or its first output.
+/// How long to delay the report of a task's start. It is not sent if the task ends within this time without
+/// output.
 const TELL_STARTED: Duration = Duration::from_millis(20);
 
 type Answers = Outgoing<AttachResponse>;
 
 /// Why an Attach ended.
 enum End {
-    /// The master is gone or has what it wants.
+    /// The master has closed the Attach, or a later Attach has the task.
     Done,
-    /// A message to the master.
+    /// An error, which is sent to the master.
     Failed(Status),
 }
 
@@ -87,20 +89,21 @@ pub async fn serve(
     }
 }
 
-/// Why a task is not known that is not known.
+/// The reason that the master gets when the agent has promised never to start a task.
 const NEVER_STARTED: &str = "it was never started here";
 
-/// The error for a request that makes no sense here.
+/// Returns the error for an invalid request.
 fn invalid(text: &str) -> End {
     End::Failed(Status::invalid_argument(text))
 }
 
-/// The error for a permission that arrived after it had expired. The master may send a new one.
+/// Returns the error for a permission that has expired. The master may send a new one.
 fn expired() -> End {
     End::Failed(Status::unavailable("the permission to start the task came too late"))
 }
 
-/// The error for a start that found the agent's memory removed. The master asks again.
+/// Returns the error for a start during which the agent's memory of tasks was removed. The master tries
+/// again.
 fn memory_gone() -> End {
     End::Failed(Status::unavailable("the agent's memory of tasks was removed"))
 }
@@ -177,10 +180,10 @@ impl Attach {
         self.send(AttachResponse::Unknown { incarnation, reason: reason.to_owned() }).await
     }
 
-    /// Waits until the disk takes the promise never to start a task, which it has just refused. The master gets the answer
-    /// "unknown" only after that, so that no delayed call can still start the task.
+    /// Repeats the write of the promise never to start a task until it succeeds. Only then is the task
+    /// reported as unknown to the master, so that no delayed Attach can still start it.
     async fn promise(&mut self, id: TaskId, attempt: u64, error: &DiskError) -> Result<(), End> {
-        let reason = format!("the agent cannot write down that it will not start the task: {error}");
+        let reason = format!("the agent cannot record that it will not start the task: {error}");
         self.send(AttachResponse::Held(Some(reason))).await?;
         loop {
             tokio::select! {
@@ -189,7 +192,7 @@ impl Attach {
             }
             match self.agent.promise(id, attempt).await {
                 Ok(Some(incarnation)) => return self.answer_unknown(incarnation, NEVER_STARTED).await,
-                // A later call for the task has it now.
+                // A later Attach has the task now.
                 Ok(None) => return Err(End::Done),
                 Err(_) => {}
             }
@@ -201,7 +204,7 @@ impl Attach {
         self.hand_over(id, ending).await
     }
 
-    /// Tells how a task ended and waits until the master has stored it.
+    /// Reports the end of a task, and waits until the master has stored it.
     async fn hand_over(&mut self, id: TaskId, ending: TaskEnding) -> Result<(), End> {
         self.send(AttachResponse::Ended(ending.clone())).await?;
         loop {
@@ -212,10 +215,10 @@ impl Attach {
         }
     }
 
-    /// How a lost task ended. All of its output is read for that, and the master told so first: an agent that says nothing for
-    /// long is asked anew.
+    /// Returns the ending of a lost task. Reads all of its output, which can take long. The master is
+    /// notified first, since it opens a new Attach if it receives nothing for a long time.
     async fn lost(&mut self, id: TaskId, reason: &'static str) -> Result<TaskEnding, End> {
-        let held = "the agent looks how much of its output there is".to_owned();
+        let held = "the agent is checking how much of the task's output it has".to_owned();
         self.send(AttachResponse::Held(Some(held))).await?;
         let layout = Arc::clone(&self.agent.layout);
         let read = tokio::task::spawn_blocking(move || ending_of_lost(&layout, id, reason));
@@ -252,7 +255,7 @@ impl Attach {
             if streaming.ending.is_none() && streaming.process.is_none() {
                 self.look_for_ending(id, &mut streaming).await?;
                 if streaming.ending.is_none() && streaming.process.is_none() {
-                    // It lives, but takes no connection just now.
+                    // The process is alive, but does not accept a connection at the moment.
                     tokio::time::sleep(BUSY_RETRY).await;
                     continue;
                 }
@@ -279,14 +282,15 @@ impl Attach {
         self.hand_over(id, ending).await
     }
 
-    /// Finds out how a task without a connection to its process stands: the record of its end, or another connection.
+    /// Looks for the end of a task without a connection to its process, or else connects to the process
+    /// again.
     async fn look_for_ending(&mut self, id: TaskId, streaming: &mut SpoolStream) -> Result<(), End> {
         streaming.ending = match find(&self.agent.layout, id) {
             Ok(Found::Live) => None,
             Ok(Found::Ended(ending)) => Some(ending),
             Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                // Known to a version that comes back; nothing is guessed meanwhile.
+                // Written by another version of the agent. It may be installed again, so nothing is assumed.
                 self.send(AttachResponse::Held(Some(error.to_string()))).await?;
                 return Err(error.into());
             }
@@ -297,13 +301,13 @@ impl Attach {
             None => streaming.process = TaskProcess::connect(&streaming.task),
         }
         if streaming.ending.is_none() && streaming.feeding.has_begun {
-            // What was on its way to the command is gone, and is asked for again on another Attach.
-            return Err(io::Error::other("lost the task's process while it was fed").into());
+            // The input in transit is lost. The next Attach requests it again.
+            return Err(io::Error::other("lost the task's process while input was being sent").into());
         }
         Ok(())
     }
 
-    /// Sends what is next in the spool, as far as the grant allows.
+    /// Sends the next output from the spool, up to the grant.
     async fn pass_on(&mut self, streaming: &mut SpoolStream) -> Result<(), End> {
         match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
             Read::Frames(frames) => self.send(AttachResponse::Output(frames)).await,
@@ -316,7 +320,7 @@ impl Attach {
                 let Some(ending) = &streaming.ending else {
                     return Err(io::Error::other(format!("a hole in the spool at {from}")).into());
                 };
-                // Nobody writes there any more.
+                // The task has ended, so this part of the spool stays empty.
                 let (to, reason) = (ending.end_offset, "the agent's disk lost it".to_owned());
                 streaming.reader.skip_to(to);
                 self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await
@@ -342,9 +346,9 @@ impl Attach {
     }
 }
 
-/// That a task was started, which is not worth a message of its own where the end follows at once.
+/// The report of a task's start that was not sent yet. It is omitted if the task ends at once without output.
 struct Untold {
-    /// Since the task's start, when this Attach began.
+    /// The time from the task's start to the beginning of this Attach.
     elapsed_ns: u64,
     since: Instant,
 }

@@ -1,7 +1,8 @@
-//! The emergency directory: tasks start there while the agent's disk is full, read-only or broken. It lies on a memory file
-//! system. Its id is a part of the incarnation, so that losing it counts as losing the agent's memory.
+//! The emergency directory: tasks start there while the agent's disk is full, read-only or broken. It is on a
+//! memory file system. Its id is a part of the incarnation, so that its loss counts as the loss of the
+//! agent's memory of tasks.
 //!
-//! Knows nothing of what lies in it.
+//! Does not depend on the contents of the directory.
 
 use std::{
     fs::{self, DirBuilder},
@@ -18,39 +19,42 @@ use rustix::{
 
 use crate::domain::fingerprint::Fingerprint;
 
-/// Free bytes and files below which nothing begins on a volume: room for a record, an ending and some output.
+/// The free bytes and files that a volume must have for a task to start there: enough for a record, an ending
+/// and some output.
 const LEAST_ROOM: (u64, u64) = (8 * 1024 * 1024, 64);
-/// Also said of a volume that is too small.
+/// The problem of a volume with too few free bytes.
 const SHORT_OF_BYTES: &str = "short of room (less than 8 MiB free)";
-/// Users from this id on are people: what is theirs in `/dev/shm` is removed when they log out (logind's `RemoveIPC=`).
+/// The first user id of a person. Files of persons in `/dev/shm` are removed when they log out (logind's
+/// `RemoveIPC=`).
 const FIRST_PERSON: u32 = 1_000;
 
-/// Where the emergency directory of a data directory is, or would be.
+/// The path of the emergency directory of a data directory. The directory may not exist.
 #[derive(Clone, Debug)]
 pub struct Emergency {
-    /// Holds the emergency directories of all agents of this user; `None` where there is no place that lasts.
+    /// The parent of the emergency directories of all agents of this user; `None` if the user has no
+    /// permanent directory in memory.
     base: Option<PathBuf>,
-    /// The directory's name there.
+    /// The name of the directory in `base`.
     name: String,
 }
 
 impl Emergency {
-    /// Returns the one of a data directory.
+    /// Returns the path of the emergency directory of a data directory.
     #[must_use]
     pub fn of(data: &Path) -> Self {
-        // The agent's user, also for an administrator who looks at another user's agent.
+        // The agent's user. The caller can be an administrator who inspects another user's agent.
         let user = fs::metadata(data).map_or_else(|_| geteuid().as_raw(), |metadata| metadata.uid());
         Self::below(base_of(user), data)
     }
 
-    /// Returns the same, below another directory.
+    /// Returns the path of the emergency directory of a data directory, with `base` as its parent.
     #[must_use]
     pub fn below(base: Option<PathBuf>, data: &Path) -> Self {
         let name = Fingerprint::of(resolved(data).as_os_str().as_encoded_bytes()).to_string();
         Self { base, name: name[..16].to_owned() }
     }
 
-    /// Returns the directory, where it is there and this user's.
+    /// Returns the directory, if it exists and only this user can use it.
     #[must_use]
     pub fn path(&self) -> Option<PathBuf> {
         let base = self.base.as_ref()?;
@@ -58,12 +62,12 @@ impl Emergency {
         (is_own(base) && is_own(&path)).then_some(path)
     }
 
-    /// Returns the directory, made where it is not there.
+    /// Creates the directory if it does not exist, and returns it.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created, or belongs to another user.
     pub fn make(&self) -> io::Result<PathBuf> {
-        let base = self.base.as_ref().ok_or_else(|| io::Error::other("this user has no place in memory"))?;
+        let base = self.base.as_ref().ok_or_else(|| io::Error::other("this user has no memory directory"))?;
         for directory in [base, &base.join(&self.name)] {
             match DirBuilder::new().mode(0o700).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -75,12 +79,12 @@ impl Emergency {
 }
 
 impl Emergency {
-    /// Removes the directory of an agent that was stopped, unless a task or a memory of one lies in it.
+    /// Removes the directory of an agent that was stopped, unless it contains a task or the record of one.
     pub fn leave(&self) {
         let (Some(base), Some(path)) = (&self.base, self.path()) else { return };
         let names = |entries: fs::ReadDir| entries.flatten().map(|entry| entry.file_name());
         if fs::read_dir(&path).is_ok_and(|entries| names(entries).all(|name| name == "id")) {
-            // What is left after that belongs to another agent.
+            // If the parent is not empty, another agent uses it.
             let _ = fs::remove_file(path.join("id"));
             let _ = fs::remove_dir(&path).and_then(|()| fs::remove_dir(base));
         }
@@ -97,10 +101,10 @@ fn base_of(user: u32) -> Option<PathBuf> {
     }
 }
 
-/// Returns a path that is the same however it was written, whether its last parts are there yet or not.
+/// Returns the canonical form of a path, even if its last components do not exist yet.
 fn resolved(path: &Path) -> PathBuf {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
-    // Without a slash at its end.
+    // Removes a trailing slash.
     let path: PathBuf = path.components().collect();
     if let Ok(real) = fs::canonicalize(&path) {
         return real;
@@ -111,7 +115,7 @@ fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// Returns whether a directory is this user's alone.
+/// Reports whether a directory belongs to this user and no other user can access it.
 fn is_own(directory: &Path) -> bool {
     let is_own = |metadata: fs::Metadata| {
         metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o777 == 0o700
@@ -119,21 +123,21 @@ fn is_own(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(is_own)
 }
 
-/// Returns whether an error says that the disk takes nothing, rather than that something is not there.
+/// Reports whether an error means that the disk is full, read-only or broken.
 #[must_use]
 pub fn is_of_disk(error: &io::Error) -> bool {
     let errors = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
     errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Returns why nothing should begin on the volume of a directory, in words.
+/// Returns why no task should start on the volume of a directory, as text; `None` if it can.
 #[must_use]
 pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     let volume = rustix::fs::statvfs(directory).ok()?;
     if volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Some("read-only");
     }
-    // What only root may use counts for root alone.
+    // Blocks and files that are reserved for root count only for root.
     let blocks = if geteuid().is_root() { volume.f_bfree } else { volume.f_bavail };
     let files = if geteuid().is_root() { volume.f_ffree } else { volume.f_favail };
     let (bytes, least_files) = LEAST_ROOM;
@@ -145,11 +149,11 @@ pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     (!has_files).then_some("short of room (fewer than 64 files can be made)")
 }
 
-/// Returns whether no file can be created on the volume of a directory although it reports free space: the volume has failed,
-/// or the quota is exhausted.
+/// Reports whether no file can be created on the volume of a directory although it reports free space: the
+/// volume has failed, or the quota is exhausted.
 #[must_use]
 pub fn takes_nothing(directory: &Path) -> bool {
-    // A file without a name: nothing is left of it.
+    // A file without a name disappears when it is closed.
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
     opened.is_err_and(|errno| is_of_disk(&errno.into()))

@@ -1,6 +1,6 @@
 //! Enrolls the agent: with a token, through the master's local socket, or by an operator's approval.
 //!
-//! Owns the files of the agent's identity. Knows no tasks.
+//! Owns the files of the agent's identity. Does not depend on tasks.
 
 use std::{
     io,
@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// What an operator gave an agent to believe in a master by.
+/// The data that an operator gave the agent so that it can trust the master.
 #[derive(Clone, Debug, Default)]
 pub struct Introduction {
     /// A join token.
@@ -60,16 +60,16 @@ const FIRST_USE: &str = "first use";
 pub struct Enrolled {
     /// The agent's certificate.
     pub certificate: CertificateDer<'static>,
-    /// The CA that it believes in.
+    /// The certificate of the CA that the agent trusts.
     pub ca: CertificateDer<'static>,
-    /// The CA's cluster.
+    /// The name of the CA's cluster.
     pub cluster: String,
 }
 
-/// How asking for an identity went.
+/// The result of a request for an identity.
 #[derive(Debug)]
 pub enum Asked {
-    /// There is one.
+    /// The agent has an identity.
     Enrolled(Enrolled),
     /// An operator has to approve the key.
     Pending {
@@ -77,21 +77,22 @@ pub enum Asked {
         fingerprint: Fingerprint,
         /// Whether another key is known under this name.
         key_changed: bool,
-        /// What the operator has to type, where nobody has said which CA to believe in. It goes to nobody else.
+        /// The code that the operator has to type; `None` if the agent knows which CA to trust. It is secret:
+        /// the agent sends only proofs of it.
         code: Option<Code>,
-        /// When to ask again.
+        /// The time until the next request.
         retry_after: Duration,
     },
-    /// The master will not have the key.
+    /// The master refuses the key.
     Refused {
-        /// Why, in words.
+        /// The reason, as text.
         reason: String,
-        /// When asking again makes sense.
+        /// The time until the next request; `None` if another request is useless.
         retry_after: Option<Duration>,
     },
 }
 
-/// Asking did not come about.
+/// The error of a request for an identity.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrollmentError {
     /// The master cannot be reached.
@@ -105,7 +106,7 @@ pub enum EnrollmentError {
         "the master there (CA {0}) enrolled this agent without its one-time code, so it may not be your master: the agent runs nothing for it. Give the master's own fingerprint, --master HOST:PORT#FINGERPRINT, or a token"
     )]
     Unproved(Fingerprint),
-    /// Key, certificate or TLS are not usable.
+    /// The key, the certificate or the TLS configuration is not usable.
     #[error("{0}")]
     Unusable(String),
     /// The identity's files cannot be used.
@@ -119,7 +120,7 @@ impl From<KeyError> for EnrollmentError {
     }
 }
 
-/// The agent's identity on disk, and how to get it.
+/// The agent's identity on disk, and the client that requests it from the master.
 #[derive(Debug)]
 pub struct Enrollment {
     directory: PathBuf,
@@ -127,12 +128,13 @@ pub struct Enrollment {
     description: Description,
     master: HostPort,
     introduction: Introduction,
-    /// What was read last, and by what the CA is believed in: an agent whose files are removed is the same agent.
+    /// The identity that was read last, and the basis of the trust in the CA. If the files are removed, they
+    /// are written again from this.
     known: Mutex<Option<(Enrolled, String)>>,
 }
 
 impl Enrollment {
-    /// Reads the key, or makes it.
+    /// Reads the key, or generates it.
     ///
     /// # Errors
     /// When the directory cannot be used.
@@ -154,7 +156,7 @@ impl Enrollment {
         self.directory.join("agent.der")
     }
 
-    /// How the CA came to be believed in.
+    /// Returns the basis of the trust in the CA: `token`, `fingerprint`, `code`, `local` or `first use`.
     #[must_use]
     pub fn trust(&self) -> String {
         let text = read_optional(&self.directory.join("trust")).ok().flatten().unwrap_or_default();
@@ -164,7 +166,7 @@ impl Enrollment {
     fn pinned(&self) -> io::Result<Option<CertificateDer<'static>>> {
         let wanted = self.introduced_ca();
         let pinned = read_optional(&self.ca_file())?.map(CertificateDer::from);
-        // An operator's word replaces an old pin, and the key stays.
+        // A fingerprint from an operator replaces an old pin. The key is kept.
         Ok(pinned.filter(|ca| wanted.is_none_or(|wanted| Fingerprint::of(ca) == wanted)))
     }
 
@@ -172,7 +174,8 @@ impl Enrollment {
         self.introduction.token.as_ref().map(|token| token.ca).or(self.introduction.ca_fingerprint)
     }
 
-    /// The identity that there is already. Where its directory was removed while this agent runs, it is written again.
+    /// Returns the identity on disk, if there is one. If its directory was removed while this agent was
+    /// running, writes it again.
     ///
     /// # Errors
     /// When the files cannot be read.
@@ -215,7 +218,7 @@ impl Enrollment {
         Ok(is_ours.then_some(Enrolled { certificate, ca, cluster }))
     }
 
-    /// Forgets the certificate, after the master said that it is not welcome any more.
+    /// Deletes the certificate, after the master has reported that it does not know the key.
     ///
     /// # Errors
     /// When the file cannot be removed.
@@ -226,14 +229,14 @@ impl Enrollment {
         }
     }
 
-    /// The credentials for TLS.
+    /// Returns the credentials for TLS.
     #[must_use]
     pub fn credentials(&self, enrolled: &Enrolled) -> Credentials {
         let chain = vec![enrolled.certificate.clone(), enrolled.ca.clone()];
         Credentials { chain, key: self.key.to_der() }
     }
 
-    /// Asks the master for an identity, once.
+    /// Requests an identity from the master, once.
     ///
     /// # Errors
     /// See [`EnrollmentError`].
@@ -251,7 +254,7 @@ impl Enrollment {
                 let how = if self.introduction.token.is_some() { "token" } else { "fingerprint" };
                 (Trust::Fingerprint(wanted), Some(how))
             }
-            // The peer can be anyone until it proves that an operator typed the code there.
+            // The peer is not authenticated until it proves that an operator typed the code there.
             (None, _) => (Trust::FirstUse, None),
         };
         let code = matches!(trust, Trust::FirstUse).then(|| self.code()).transpose()?;
@@ -272,7 +275,8 @@ impl Enrollment {
         self.directory.join("code")
     }
 
-    /// The code that an operator has to type. It stays the same until the agent is enrolled, also after a restart.
+    /// Returns the code that an operator has to type. It stays the same until the agent is enrolled, even
+    /// after a restart.
     fn code(&self) -> io::Result<Code> {
         let stored = read_optional(&self.code_file())?;
         if let Some(code) = stored.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {
@@ -287,7 +291,8 @@ impl Enrollment {
         self.directory.join("spent-token")
     }
 
-    /// The token, unless it has let this agent in before: an agent that was deleted since asks without it and waits.
+    /// Returns the token, unless this agent was enrolled with it before. An agent that was deleted since then
+    /// asks without the token, and waits for approval.
     fn unspent_token(&self) -> io::Result<Option<&Token>> {
         let spent = read_optional(&self.spent_token_file())?.unwrap_or_default();
         let token = self.introduction.token.as_ref();
@@ -326,7 +331,7 @@ impl Enrollment {
                     self.pin(ca, "code")?;
                 }
                 let asked = self.accept(&certificate, &ca_certificate, ca)?;
-                // It was good for once.
+                // The code is valid only once.
                 let _ = std::fs::remove_file(self.code_file());
                 Ok(asked)
             }
@@ -357,13 +362,15 @@ impl Enrollment {
         write_private(&self.certificate_file(), certificate, true)?;
         match self.stored()? {
             Some(enrolled) => Ok(Asked::Enrolled(enrolled)),
-            None => Err(EnrollmentError::Unusable("the master's certificate is not for us".to_owned())),
+            None => Err(EnrollmentError::Unusable("the certificate is not for this agent".to_owned())),
         }
     }
 
-    /// Through the master's socket, where it is on this machine and the same master as the one at `--master`.
+    /// Requests an identity through the master's local socket, if the master at `--master` is on this
+    /// machine.
     ///
-    /// A socket that is not there, not ours to use or another master's is no error: there are other ways.
+    /// Returns `None` if the socket does not exist, cannot be used or belongs to another master. Other ways
+    /// to enroll remain.
     async fn ask_locally(&self) -> Option<Asked> {
         for path in known_master_sockets() {
             let Ok(stream) = socket::connect(&path) else { continue };

@@ -1,11 +1,11 @@
-//! Reads facts about the machine from `/proc` and the like. Does not know who asks.
+//! Reads facts about the machine from `/proc` and other files.
 
 use std::fs;
 
 use crate::domain::agent::Facts;
 use crate::sys::hostname::hostname;
 
-/// Reads facts; holds what the share of busy processors is counted from.
+/// Reads facts. Keeps the processor ticks of the last read, from which the CPU usage is computed.
 #[derive(Debug, Default)]
 pub struct FactsReader {
     busy: u64,
@@ -16,13 +16,13 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// `PRETTY_NAME` of an os-release file.
+/// Returns the `PRETTY_NAME` of an os-release file.
 fn os_name(os_release: &str) -> String {
     let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
-/// A value of `/proc/meminfo`, in bytes.
+/// Returns a value of `/proc/meminfo`, in bytes.
 fn memory(meminfo: &str, key: &str) -> u64 {
     let kibibytes = meminfo.lines().find_map(|line| {
         line.strip_prefix(key)?.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
@@ -30,7 +30,7 @@ fn memory(meminfo: &str, key: &str) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Busy and all ticks from the first line of `/proc/stat`.
+/// Returns the busy and the total ticks from the first line of `/proc/stat`.
 fn processor_ticks(stat: &str) -> (u64, u64) {
     let ticks: Vec<u64> = stat
         .lines()
@@ -47,8 +47,8 @@ fn processor_ticks(stat: &str) -> (u64, u64) {
 }
 
 impl FactsReader {
-    /// Reads them now.
-    #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+    /// Reads the current facts. The CPU usage is the average since the last call, and 0 in the first call.
+    #[expect(clippy::cast_precision_loss, reason = "a percentage for display")]
     pub fn read(&mut self, running_tasks: u32, troubles: Vec<String>) -> Facts {
         let (busy, total) = processor_ticks(&read("/proc/stat"));
         let passed = total.saturating_sub(self.total);

@@ -1,8 +1,9 @@
-//! Remembers the tasks that must never be started again: those that ended and were handed over, and those that the agent promised
-//! never to start.
+//! Remembers the tasks that must never be started again: tasks whose ending the master has stored, and tasks
+//! that the agent has promised never to start.
 //!
-//! One line of JSON for each task, appended; in memory only where each line begins. A line is not synced: a power
-//! failure changes the boot id, and with it the incarnation, and nothing is started for another incarnation.
+//! Appends one line of JSON for each task; only the position of each line is kept in memory. A line is not
+//! synced: a power failure changes the boot id, and with it the incarnation, and a permission for another
+//! incarnation starts nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,15 +20,15 @@ use crate::{
     sys::disk::{Disk, File, Open},
 };
 
-/// Days for which ids are kept.
+/// The number of days for which an id is kept.
 const KEPT_DAYS: u64 = 30;
-/// The newest ids are kept whatever the clock says: it may have jumped.
+/// The number of newest ids that are kept regardless of their age, since the clock may have jumped.
 const KEPT_ALWAYS: usize = 10_000;
-/// Longest line that is read back, in bytes.
+/// Maximum length of a line that is read back, in bytes.
 const LONGEST_LINE: usize = 16 * 1024;
-/// Bytes of dropped lines from which on the file is rewritten, where they are more than half of it.
+/// The size of the dropped lines, in bytes, at which the file is rewritten, if they are more than half of it.
 const REWRITE_FROM: u64 = 1024 * 1024;
-/// Bytes that are read at once when the file is opened.
+/// The number of bytes per read when the file is opened.
 const READ: usize = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -38,28 +39,29 @@ struct Entry {
     record: FinalRecord,
 }
 
-/// The file and its index.
+/// The file of finished tasks, and its index.
 #[derive(Debug)]
 pub struct Finished {
     disk: Disk,
     path: PathBuf,
     file: File,
-    /// It was opened on a disk that is read-only, and has to be opened again before it can be written to.
+    /// Whether the file was opened on a read-only disk, and must be opened again before a write.
     is_read_only: bool,
-    /// The number of newest ids that are kept whatever the clock says.
+    /// The number of newest ids that are kept regardless of their age.
     kept_always: usize,
-    /// Bytes of dropped lines from which on the file is rewritten.
+    /// The size of the dropped lines, in bytes, at which the file is rewritten.
     rewrite_from: u64,
-    /// Where the next line goes.
+    /// The position of the next line.
     size: u64,
-    /// Bytes of lines whose tasks were dropped from the index.
+    /// The size of the lines that are not in the index, in bytes.
     dropped: u64,
     index: HashMap<TaskId, Line>,
-    /// The same tasks, oldest line first.
+    /// The tasks of the index, oldest line first.
     order: VecDeque<TaskId>,
 }
 
-/// Opens the file, to be read alone where the disk is read-only; whether it is.
+/// Opens the file, only for reading if the disk is read-only. Returns the file and whether the disk is
+/// read-only.
 fn open(disk: &Disk, path: &Path) -> io::Result<(File, bool)> {
     match disk.open(path, Open::OrNew) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
@@ -77,10 +79,11 @@ struct Line {
 }
 
 impl Finished {
-    /// Reads the file and keeps it open. It is made where there is none; on a full disk that alone fails.
+    /// Reads the file and keeps it open. Creates it if it does not exist; on a full disk only the creation
+    /// fails.
     ///
     /// # Errors
-    /// When it cannot be read, or not be made.
+    /// When the file cannot be read or created.
     pub fn open(disk: &Disk, path: &Path, today: u64) -> io::Result<Self> {
         Self::open_with(disk, path, today, KEPT_ALWAYS, REWRITE_FROM)
     }
@@ -113,7 +116,7 @@ impl Finished {
             if read.len() == before {
                 break;
             }
-            // What is behind the last whole line was not written to its end, and is written over.
+            // A partial last line is overwritten by the next line.
             while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
                 let line = read.split_to(end + 1);
                 let length = line.len() as u64;
@@ -133,8 +136,8 @@ impl Finished {
         self.order.push_back(id);
     }
 
-    /// Forgets what is too old, and rewrites the file when most of it was forgotten. A disk that does not take the new
-    /// file keeps the old one.
+    /// Drops tasks that are too old, and rewrites the file when most of it was dropped. If the new file
+    /// cannot be written, the old one stays.
     fn drop_old(&mut self, today: u64) {
         while self.order.len() > self.kept_always
             && let Some(line) = self.order.front().and_then(|oldest| self.index.get(oldest))
@@ -163,7 +166,7 @@ impl Finished {
             self.file.read_exact_at(line.at, &mut kept[at..])?;
             index.insert(*id, Line { at: at as u64, ..*line });
         }
-        // Opened before it gets its name: from then on nothing may go into the old file.
+        // Opened before it is renamed: after that, nothing may be written to the old file.
         let temporary = self.path.with_extension("new");
         let file = self.disk.open(&temporary, Open::Empty)?;
         file.write_at(0, &mut [IoSlice::new(&kept)])?;
@@ -173,13 +176,13 @@ impl Finished {
         Ok(())
     }
 
-    /// Whether the task is in it.
+    /// Reports whether the file contains the task.
     #[must_use]
     pub fn contains(&self, id: TaskId) -> bool {
         self.index.contains_key(&id)
     }
 
-    /// What is remembered of a task.
+    /// Returns the record of a task.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -191,10 +194,10 @@ impl Finished {
         Ok(Some(entry.record))
     }
 
-    /// Adds a task. What is known of a task stays.
+    /// Adds the record of a task. A record that exists is kept.
     ///
     /// # Errors
-    /// When the disk does not take it; the task is not in it then.
+    /// When the record cannot be written. The task is not added then.
     pub fn insert(&mut self, id: TaskId, day: u64, record: FinalRecord) -> io::Result<()> {
         if self.contains(id) {
             return Ok(());
@@ -205,7 +208,7 @@ impl Finished {
             self.file = self.disk.open(&self.path, Open::OrNew)?;
             self.is_read_only = false;
         }
-        // A part of it that stays behind the end is written over by the next line.
+        // After a failed write, the next line overwrites a part that was written.
         self.file.write_at(self.size, &mut [IoSlice::new(&line)])?;
         self.note(id, line.len() as u64, day);
         self.size += line.len() as u64;
@@ -336,7 +339,7 @@ mod tests {
                 }
             }
             model.crash();
-            // The machine begins another incarnation then, and what is still there is true.
+            // The crash begins another incarnation. The records that are left must be correct.
             let finished = open(day);
             for (id, _, memory) in &taken {
                 assert!(finished.get(*id).unwrap().is_none_or(|found| found == *memory), "seed {seed}");

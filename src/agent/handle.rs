@@ -1,4 +1,5 @@
-//! A handle to the agent: what it is, where it stands with its master, and the questions to its core. Makes no decisions.
+//! A handle to the agent: its description, its connection state, and the requests to its core. Makes no
+//! decisions.
 
 use std::{io, sync::Arc};
 
@@ -25,21 +26,22 @@ use crate::domain::{
 
 mod reporting;
 
-/// What an agent tells about itself, and which link it wants.
+/// What an agent reports about itself, and the link that it prefers.
 #[derive(Clone, Debug)]
 pub struct Description {
     /// Its name.
     pub name: AgentName,
     /// Its labels.
     pub labels: Labels,
-    /// Which link it wants.
+    /// The link that it prefers.
     pub link: LinkPreference,
-    /// Where the master may dial it: host (empty for the address that the master sees) and port.
+    /// The address to which the master may open a direct link: host (empty for the address that the master
+    /// sees) and port.
     pub direct: Option<HostPort>,
 }
 
 impl Description {
-    /// Where the master may dial it, as it reports that.
+    /// Returns the address for a direct link, as it is reported to the master.
     #[must_use]
     pub fn reported(&self) -> Option<ReportedAddress> {
         let reported = |HostPort { host, port }| ReportedAddress {
@@ -50,10 +52,10 @@ impl Description {
     }
 }
 
-/// Where the agent stands with its master.
+/// The state of the agent's connection to its master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// On the way.
+    /// The agent is connecting.
     Connecting,
     /// Enrolled and connected. This part of its report has no effect until an operator accepts it.
     Active(Proposal),
@@ -63,19 +65,19 @@ pub enum ConnectionState {
         fingerprint: String,
         /// Whether another key is known under this name.
         key_changed: bool,
-        /// The code that the operator has to type, where there is one.
+        /// The code that the operator has to type, if there is one.
         code: Option<String>,
     },
-    /// The master does not answer, or not as it should.
+    /// The master does not answer, or its answer is invalid.
     Unreachable(String),
-    /// The master will not have it, and trying again changes nothing.
+    /// The master refuses the agent, and another attempt would not change that.
     Refused(String),
 }
 
 /// Who may open a direct link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectFrom {
-    /// Nobody: the agent is connected to no master.
+    /// No peer: the agent is connected to no master.
     Nobody,
     /// The owner of the key of the master that the agent is connected to. A certificate of the CA is not enough: anyone with an
     /// old copy of the CA's key can make one.
@@ -98,17 +100,17 @@ pub enum AgentError {
 pub struct Agent {
     /// What it reports about itself.
     pub description: Arc<Description>,
-    /// Where its files are.
+    /// The paths of its files.
     pub layout: Arc<Layout>,
     /// The client of the supervisor.
     pub supervisor: Supervisor,
     /// The problems of the machine.
     pub troubles: Troubles,
-    /// Whether operators' commands run on the master's machine too.
+    /// Whether operators' commands run on the master's machine, too.
     pub trusts_operators: bool,
-    /// Where it stands with its master.
+    /// The state of the connection to its master.
     pub standing: watch::Sender<ConnectionState>,
-    /// Why it believes in the CA.
+    /// The basis of its trust in the CA.
     pub trust: watch::Sender<String>,
     /// Who may open a direct link.
     pub direct_from: watch::Sender<DirectFrom>,
@@ -122,8 +124,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Reads what the disk remembers, and returns a handle and the future that runs the core. That one ends with the last
-    /// handle.
+    /// Reads the agent's memory of tasks from the disk. Returns a handle, and the future that runs the core
+    /// until the last handle is dropped.
     ///
     /// # Errors
     /// When the disk cannot be read or written.
@@ -171,7 +173,7 @@ impl Agent {
         let question = Box::new(move |ticket| question(ReplyTo::new(ticket)));
         self.inbox.send(Message::Ask(question, reply)).await.map_err(|_| AgentError::Ending)?;
         let reply = answer.await.map_err(|_| AgentError::Ending)?;
-        // The core can give a `ReplyTo<A>` nothing but an `A`.
+        // The core can answer a `ReplyTo<A>` only with an `A`.
         A::try_from(reply).map_err(|_| AgentError::Ending)
     }
 
@@ -191,23 +193,24 @@ impl Agent {
     /// if another Attach has the task, or the task is known by now.
     ///
     /// # Errors
-    /// When the disk does not take the promise.
+    /// When the promise cannot be written.
     pub async fn promise(&self, id: TaskId, attempt: u64) -> Result<Option<Incarnation>, AgentError> {
         Ok(self.ask(move |reply| Input::Promise { id, attempt, reply }).await??)
     }
 
-    /// Stops a task that was not started from ever being started. Waits for a start that is in progress.
+    /// Ensures that a task that was not started is never started. Waits for a start that is in progress.
     ///
     /// # Errors
-    /// When the disk does not take the promise, or cannot be read.
+    /// When the promise cannot be written, or the disk cannot be read.
     pub async fn cancel(&self, id: TaskId) -> Result<Cancelled, AgentError> {
         Ok(self.ask(move |reply| Input::Cancel(id, reply)).await??)
     }
 
-    /// Keeps the end of a task for ever. Everything else of the task is removed when the agent is idle.
+    /// Writes the permanent record of a task's end. Everything else of the task is removed when the agent is
+    /// idle.
     ///
     /// # Errors
-    /// When the disk does not take it; the task stays as it is then.
+    /// When the record cannot be written. The task is unchanged then.
     pub async fn finish(&self, id: TaskId, ending: TaskEnding) -> Result<(), AgentError> {
         Ok(self.ask(move |reply| Input::Finish(id, ending, reply)).await??)
     }

@@ -1,6 +1,6 @@
 //! The incarnation of an agent's memory: the ids of its directories and the kernel's boot id.
 //!
-//! Must not know what is in the directories besides their ids.
+//! Does not depend on the contents of the directories besides their ids.
 
 use std::{
     fs::{self, File},
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 struct Id {
     id: String,
-    /// Held open, so that no other file gets its inode.
+    /// Kept open, so that no other file gets its inode number.
     file: File,
 }
 
@@ -35,7 +35,7 @@ impl Id {
         Ok(Self { id: id.trim().to_owned(), file })
     }
 
-    /// Whether it still is at this path.
+    /// Reports whether the file is still at this path.
     fn is_at(&self, path: &Path) -> io::Result<bool> {
         match fs::metadata(path) {
             Ok(found) => {
@@ -48,7 +48,8 @@ impl Id {
     }
 }
 
-/// The id of the tasks directory, and of the emergency directory where there is one: the agent remembers tasks in both.
+/// The id of the tasks directory, and that of the emergency directory if it exists. The agent remembers tasks
+/// in both.
 #[derive(Debug)]
 pub struct DirectoryId {
     tasks: Id,
@@ -60,11 +61,12 @@ fn new_id(path: &Path) -> io::Result<()> {
 }
 
 impl DirectoryId {
-    /// Reads the ids of the directories, and gives each one when it has none. `had_tasks` says whether the tasks
-    /// directory was there before this start: the id of version 0.1.0 lay beside it, and says nothing about a new one.
+    /// Reads the ids of the directories, and gives a new id to a directory that has none. `had_tasks` is
+    /// whether the tasks directory existed before this start: version 0.1.0 stored its id beside it, and that
+    /// id is not valid for a new directory.
     ///
     /// # Errors
-    /// When the tasks directory's id can neither be read nor written.
+    /// When the id of the tasks directory can neither be read nor written.
     pub fn open(layout: &Layout, had_tasks: bool) -> io::Result<Self> {
         let path = layout.directory_id();
         if read_optional(&path)?.is_none() {
@@ -80,8 +82,8 @@ impl DirectoryId {
         Ok(Self { tasks: Id::read(&path)?, emergency: emergency.ok() })
     }
 
-    /// Creates the emergency directory before a task needs it. If it was lost, as at the restart of a container, the new one has
-    /// a new id.
+    /// Creates the emergency directory before a task needs it. If it was lost, for example at the restart of
+    /// a container, the new one has a new id.
     fn open_emergency(layout: &Layout) -> io::Result<Id> {
         layout.emergency().make()?;
         let path = layout.emergency_id().ok_or(io::ErrorKind::NotFound)?;
@@ -91,10 +93,10 @@ impl DirectoryId {
         Id::read(&path)
     }
 
-    /// The incarnation in this boot of the machine.
+    /// Returns the incarnation in this boot of the machine.
     ///
     /// # Errors
-    /// When the kernel does not give its boot id.
+    /// When the kernel's boot id cannot be read.
     pub fn incarnation(&self) -> io::Result<Incarnation> {
         let directories = match &self.emergency {
             Some(emergency) => format!("{}+{}", self.tasks.id, emergency.id),
@@ -103,11 +105,11 @@ impl DirectoryId {
         Ok(Incarnation::new(&directories, &boot_id()?))
     }
 
-    /// Whether the directories still are the ones that were opened. Nothing may be started in others: they do not know
-    /// what these knew.
+    /// Reports whether the opened directories are still in their places. Nothing may be started in other
+    /// directories, since these do not contain the agent's memory of tasks.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the disk cannot be read.
     pub fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
         let Some(emergency) = &self.emergency else { return self.tasks.is_at(&layout.directory_id()) };
         let has_emergency = match layout.emergency_id() {
@@ -118,8 +120,8 @@ impl DirectoryId {
     }
 }
 
-/// Moves the files of version 0.1.0 into the directory that they speak of. The id goes last: without it this is done
-/// again.
+/// Moves the files of version 0.1.0 into the tasks directory. Moves the id last, so that an interrupted move
+/// is repeated.
 fn adopt(layout: &Layout) -> io::Result<()> {
     if layout.finished_of_0_1_0().try_exists()? {
         fs::rename(layout.finished_of_0_1_0(), layout.finished())?;
@@ -153,7 +155,7 @@ mod tests {
         let second = DirectoryId::open(&layout, true).unwrap();
         assert_ne!(second.incarnation().unwrap(), first.incarnation().unwrap());
         assert!(!first.is_in_place(&layout).unwrap());
-        // The emergency directory is as much a part of what the agent remembers.
+        // The emergency directory is a part of the agent's memory of tasks, too.
         fs::remove_dir_all(layout.emergency().path().unwrap()).unwrap();
         assert!(!second.is_in_place(&layout).unwrap());
         let third = DirectoryId::open(&layout, true).unwrap();

@@ -1,16 +1,16 @@
-//! The paths in an agent's data directory. Knows nothing about the contents.
+//! The paths in an agent's data directory. Does not depend on the contents of the files.
 
 use std::path::{Path, PathBuf};
 
 use super::emergency::Emergency;
 use crate::domain::ids::TaskId;
 
-/// How the names of directories begin that are no task's yet.
+/// The prefix of the names of directories that do not belong to a task yet.
 const SPARE: &str = "spare-";
-/// The supervisor's socket.
+/// The file name of the supervisor's socket.
 pub const SUPERVISOR_SOCKET: &str = "keeper.sock";
 
-/// An agent's data directory, and the directory that stands in for it while the disk takes nothing.
+/// An agent's data directory, and the emergency directory that replaces it while the disk cannot be written.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
@@ -18,7 +18,7 @@ pub struct Layout {
     is_of_many: bool,
 }
 
-/// Where a task lies.
+/// The area in which a task's directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
     /// In the data directory.
@@ -28,7 +28,7 @@ pub enum Area {
 }
 
 impl Area {
-    /// The other one.
+    /// Returns the other area.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -39,27 +39,28 @@ impl Area {
 }
 
 impl Layout {
-    /// The layout below `root`.
+    /// Returns the layout below `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self { emergency: Emergency::of(&root), root, is_of_many: false }
     }
 
-    /// The layout of an agent of many on this machine, which together must not take what each would hold in reserve.
+    /// Returns the layout of one of many agents in one process. Such an agent has no emergency directory and
+    /// reserves no processes, since the reserves of all agents together would be too large.
     #[must_use]
     pub fn of_many(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self { emergency: Emergency::below(None, &root), root, is_of_many: true }
     }
 
-    /// Whether it is one of those.
+    /// Reports whether the agent is one of many in one process.
     #[must_use]
     pub fn is_of_many(&self) -> bool {
         self.is_of_many
     }
 
-    /// Returns this layout with its emergency directory below another directory.
+    /// Returns the layout below `root`, with its emergency directory below `base`.
     #[cfg(test)]
     #[must_use]
     pub fn with_emergency(root: impl Into<PathBuf>, base: PathBuf) -> Self {
@@ -67,93 +68,97 @@ impl Layout {
         Self { emergency: Emergency::below(Some(base), &root), root, is_of_many: false }
     }
 
-    /// The directory that stands in for this one while the disk takes nothing.
+    /// Returns the emergency directory, which replaces this directory while the disk cannot be written.
     #[must_use]
     pub fn emergency(&self) -> &Emergency {
         &self.emergency
     }
 
-    /// The directory itself.
+    /// Returns the data directory.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The id of the tasks directory, half of an incarnation. It lies in the directory that it speaks of, so that nobody
-    /// can remove the agent's memory of tasks and leave its id.
+    /// Returns the file with the id of the tasks directory, which is a part of the incarnation. It is inside
+    /// that directory, so that the agent's memory of tasks cannot be removed without its id.
     #[must_use]
     pub fn directory_id(&self) -> PathBuf {
         self.tasks().join("id")
     }
 
-    /// As above, for the emergency directory, if it exists.
+    /// Returns the file with the id of the emergency directory, if that directory exists.
     #[must_use]
     pub fn emergency_id(&self) -> Option<PathBuf> {
         self.tasks_in(Area::Memory).map(|tasks| tasks.join("id"))
     }
 
-    /// Where version 0.1.0 had that id.
+    /// Returns the file in which version 0.1.0 stored the id of the tasks directory.
     #[must_use]
     pub fn directory_id_of_0_1_0(&self) -> PathBuf {
         self.root.join("id")
     }
 
-    /// Held by the supervisor as long as it lives; holds its process id.
+    /// Returns the lock file that the supervisor holds while it runs. It contains the supervisor's process
+    /// id.
     #[must_use]
     pub fn supervisor_lock(&self) -> PathBuf {
         self.root.join("keeper.lock")
     }
 
-    /// Where the supervisor listens.
+    /// Returns the supervisor's socket.
     #[must_use]
     pub fn supervisor_socket(&self) -> PathBuf {
         self.root.join(SUPERVISOR_SOCKET)
     }
 
-    /// Where it listens while the disk takes no socket.
+    /// Returns the supervisor's socket in the emergency directory, which is used if none can be created on
+    /// the disk.
     #[must_use]
     pub fn emergency_socket(&self) -> Option<PathBuf> {
         self.emergency.path().map(|path| path.join(SUPERVISOR_SOCKET))
     }
 
-    /// Held by the connector as long as it lives; holds its process id.
+    /// Returns the lock file that the connector holds while it runs. It contains the connector's process id.
     #[must_use]
     pub fn network_lock(&self) -> PathBuf {
         self.root.join("agent.pid")
     }
 
-    /// Ids of tasks that must never be started (again): those that ended and were handed over, and those that the agent
-    /// promised never to start.
+    /// Returns the list of tasks that must never be started again: tasks whose ending the master has stored,
+    /// and tasks that the agent has promised never to start.
     #[must_use]
     pub fn finished(&self) -> PathBuf {
         self.tasks().join("finished.log")
     }
 
-    /// As above, for tasks that were recorded while the disk failed, if there are any.
+    /// Returns the same list for tasks that were recorded while the disk failed, if the emergency directory
+    /// exists.
     #[must_use]
     pub fn emergency_finished(&self) -> Option<PathBuf> {
         self.tasks_in(Area::Memory).map(|tasks| tasks.join("finished.log"))
     }
 
-    /// Where version 0.1.0 had those ids.
+    /// Returns the file in which version 0.1.0 stored the list of finished tasks.
     #[must_use]
     pub fn finished_of_0_1_0(&self) -> PathBuf {
         self.root.join("finished.log")
     }
 
-    /// The highest revision of the master's store that was seen.
+    /// Returns the file with the highest revision of the master's store that the agent has seen.
     #[must_use]
     pub fn seen_revision(&self) -> PathBuf {
         self.root.join("seen-revision")
     }
 
-    /// The agent's key, certificate and the CA that it believes in.
+    /// Returns the directory with the agent's key, its certificate and the CA that it trusts.
     #[must_use]
     pub fn identity(&self) -> PathBuf {
         self.root.join("identity")
     }
 
-    /// The agent's memory of tasks: one directory for each task, and the files above.
+    /// Returns the tasks directory: the agent's memory of tasks, with one directory for each task, the id and
+    /// the list of finished tasks.
     #[must_use]
     pub fn tasks(&self) -> PathBuf {
         self.root.join("tasks")
@@ -168,88 +173,90 @@ impl Layout {
         }
     }
 
-    /// Returns the path of a name in the area where it exists, or else its path on the disk.
+    /// Returns the directory with this name in the emergency directory if it exists there, or else on the
+    /// disk.
     fn found(&self, name: &str) -> TaskLayout {
         let in_memory = self.tasks_in(Area::Memory).map(|tasks| tasks.join(name));
         let in_memory = in_memory.filter(|root| root.symlink_metadata().is_ok());
         TaskLayout { root: in_memory.unwrap_or_else(|| self.tasks().join(name)) }
     }
 
-    /// Where a shim waits for a task: this directory becomes the task's.
+    /// Returns the directory in which a shim waits for a task. It becomes the task's directory.
     #[must_use]
     pub fn spare(&self, shim: i32) -> TaskLayout {
         self.found(&format!("{SPARE}{shim}"))
     }
 
-    /// The same in an area.
+    /// Returns the directory in which a shim waits for a task, in this area; `None` if the area does not
+    /// exist.
     #[must_use]
     pub fn spare_in(&self, area: Area, shim: i32) -> Option<TaskLayout> {
         Some(TaskLayout { root: self.tasks_in(area)?.join(format!("{SPARE}{shim}")) })
     }
 
-    /// The shim whose directory below [`Self::tasks`] has this name.
+    /// Returns the process id of the shim that waits in the directory with this name.
     #[must_use]
     pub fn shim_of_spare(name: &str) -> Option<i32> {
         name.strip_prefix(SPARE)?.parse().ok()
     }
 
-    /// One task.
+    /// Returns the directory of a task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> TaskLayout {
         self.found(&id.to_string())
     }
 
-    /// One task in an area.
+    /// Returns the directory of a task in this area; `None` if the area does not exist.
     #[must_use]
     pub fn task_in(&self, area: Area, id: TaskId) -> Option<TaskLayout> {
         Some(TaskLayout { root: self.tasks_in(area)?.join(id.to_string()) })
     }
 }
 
-/// One task's directory. That it exists is what makes the task known.
+/// The directory of one task. A task is known if its directory exists.
 #[derive(Clone, Debug)]
 pub struct TaskLayout {
     root: PathBuf,
 }
 
 impl TaskLayout {
-    /// The directory itself.
+    /// Returns the directory itself.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The command that was to be run, and its task.
+    /// Returns the file with the record of the task and its command.
     #[must_use]
     pub fn record(&self) -> PathBuf {
         self.root.join("record.json")
     }
 
-    /// Held by the task's process as long as it lives.
+    /// Returns the lock file that the task's shim holds while it runs.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
 
-    /// Where the task's process listens. The version is that of what is spoken there.
+    /// Returns the socket of the task's shim. The name contains the version of its protocol.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.root.join("v1.sock")
     }
 
-    /// How it ended; there once it has.
+    /// Returns the file with the task's ending. It exists after the task has ended.
     #[must_use]
     pub fn ending(&self) -> PathBuf {
         self.root.join("ending.json")
     }
 
-    /// The same, before it is whole.
+    /// Returns the temporary file to which the ending is written before it is renamed.
     #[must_use]
     pub fn unfinished_ending(&self) -> PathBuf {
         self.ending().with_extension("new")
     }
 
-    /// What it printed.
+    /// Returns the spool directory with the task's output.
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.root.join("spool")

@@ -31,25 +31,25 @@ use crate::{
     },
 };
 
-/// Longest pause between two attempts to reach the master.
+/// Maximum pause between two attempts to reach the master.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// The first pause.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
-/// How long a new connection may take until the master's first word.
+/// How long to wait for the master's first message on a new connection.
 const FIRST_WORD: Duration = Duration::from_secs(15);
 
-/// Pauses between attempts: doubling, capped, with jitter.
+/// The pauses between attempts: exponential with a maximum and jitter.
 #[derive(Debug)]
 pub struct BackOff(Duration);
 
 impl BackOff {
-    /// Starts with the shortest pause.
+    /// Returns a back-off that starts with the shortest pause.
     #[must_use]
     pub fn new() -> Self {
         Self(SHORTEST_PAUSE)
     }
 
-    /// The next pause.
+    /// Returns the next pause: between half of the current one and all of it. Doubles the current one.
     pub fn pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST_PAUSE);
@@ -63,9 +63,9 @@ impl Default for BackOff {
     }
 }
 
-/// How a connection ended.
+/// The reason for which a connection ended, and what to do next.
 enum Ended {
-    /// Try again after a pause of the usual kind.
+    /// Try again after the pause of the back-off.
     Broken(String),
     /// Try again after this pause.
     Later(Duration, String),
@@ -93,9 +93,9 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, s
             Ended::Broken(reason) => (back_off.pause(), reason),
             Ended::Later(pause, reason) => (pause.max(back_off.pause()), reason),
             Ended::Forgotten => {
-                tracing::warn!("the master does not know this agent's key; asking it anew");
+                tracing::warn!("the master does not know this agent's key; enrolling again");
                 if let Err(error) = enrollment.forget() {
-                    tracing::error!(%error, "cannot forget the certificate");
+                    tracing::error!(%error, "cannot delete the certificate");
                 }
                 agent.standing.send_replace(ConnectionState::Connecting);
                 continue;
@@ -116,7 +116,7 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, s
     }
 }
 
-/// What an operator types to let a waiting agent in.
+/// Returns the command with which an operator approves a waiting agent.
 #[must_use]
 pub fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> String {
     match code {
@@ -125,7 +125,7 @@ pub fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> Stri
     }
 }
 
-/// Asks until there is an identity.
+/// Requests an identity until the agent has one.
 async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) -> Enrolled {
     let mut said: Option<ConnectionState> = None;
     loop {
@@ -178,7 +178,7 @@ fn tunnel_config(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<ClientC
     tls::client(Some(enrollment.credentials(enrolled)), Trust::Pinned(enrolled.ca.clone()), ALPN_TUNNEL)
 }
 
-/// The master that the agent was connected to is nobody in particular any more when this is dropped.
+/// Refuses direct links again when it is dropped: the agent is connected to no master any more.
 struct Gone<'a>(&'a Agent);
 
 impl Drop for Gone<'_> {
@@ -216,7 +216,7 @@ async fn connect(
     agent.direct_from.send_replace(dialled.key().map_or(DirectFrom::Nobody, DirectFrom::Key));
     let _gone = Gone(agent);
     let (heard, mut news) = mpsc::channel(8);
-    // The service's senders are gone with the connection, so this one must not stay.
+    // Only the service keeps a sender, so that the channel closes with the connection.
     let routes = routes(agent, shutdown, heard);
     let connected = Connected {
         caller,
@@ -232,7 +232,7 @@ async fn connect(
     let mut later = None;
     loop {
         tokio::select! {
-            // What the master said last comes before the end of the connection that it closed.
+            // The last message of the master is handled before the end of the connection.
             biased;
             Some(heard) = news.recv() => match heard {
                 Heard::Welcome => {
@@ -257,10 +257,10 @@ async fn connect(
                 };
             }
             () = tokio::time::sleep_until(deadline) => {
-                // After a cut TCP would stay silent for a long time; a new connection is faster.
+                // TCP would detect a cut connection only after a long time; a new connection is faster.
                 return Ended::Broken(format!("{} has gone silent", dialled.address));
             }
-            // The next session's Hello brings the new incarnation.
+            // The Hello of the next session reports the new incarnation.
             () = agent.renewed.notified() => {
                 return Ended::Broken("the agent's memory of tasks was removed".to_owned());
             }
@@ -269,7 +269,7 @@ async fn connect(
     }
 }
 
-/// The innermost cause of hyper's error, in its own words.
+/// Returns the text of the innermost cause of hyper's error.
 fn explain(error: &hyper::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -278,7 +278,7 @@ fn explain(error: &hyper::Error) -> String {
     cause.to_string()
 }
 
-/// A channel to nothing, for connections without a session.
+/// Returns the sender of a closed channel, for connections without a session.
 #[must_use]
 pub fn no_news() -> mpsc::Sender<Heard> {
     mpsc::channel(1).0

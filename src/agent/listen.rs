@@ -1,4 +1,4 @@
-//! Accepts direct links, from the master to which the agent is connected and from nobody else.
+//! Accepts direct links, only from the master to which the agent is connected.
 
 use std::{
     net::TcpListener,
@@ -29,17 +29,19 @@ use crate::{
     },
 };
 
-/// Connections of masters at once. There is one master, and at times a second connection while the first one breaks.
+/// Maximum number of concurrent connections of masters. There is one master, which opens a new connection
+/// when the old one breaks.
 const MAX_MASTERS: usize = 8;
 
-/// What connections are taken with while the agent is connected to one master.
+/// The TLS configuration for direct links while the agent is connected to one master.
 struct Ready {
     from: DirectFrom,
     cluster: String,
     tls: TlsAcceptor,
 }
 
-/// Makes that once for each master: the listener is there before the agent is enrolled, and a connection has to cost little.
+/// Creates the TLS configuration once for each master: the listener exists before the agent is enrolled, and
+/// accepting a connection must be cheap.
 #[derive(Clone)]
 struct DirectAcceptor {
     agent: Agent,
@@ -48,7 +50,8 @@ struct DirectAcceptor {
 }
 
 impl DirectAcceptor {
-    /// `None` while the agent is connected to no master: there is nobody then who could come.
+    /// Returns the TLS configuration; `None` while the agent is connected to no master, since no peer is
+    /// allowed then.
     fn ready(&self) -> Option<Arc<Ready>> {
         let from = *self.agent.direct_from.borrow();
         if from == DirectFrom::Nobody {
@@ -83,7 +86,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => return,
         };
-        // The tunnel is there already, and the last descriptors are for commands.
+        // The tunnel exists already, and the last descriptors are reserved for commands.
         let Some((stream, address)) = descriptors::admit(accepted, true).await else { continue };
         let (acceptor, crowd, masters) = (acceptor.clone(), Arc::clone(&crowd), Arc::clone(&masters));
         let shutdown = shutdown.clone();
@@ -95,9 +98,9 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
                 () = shutdown.stop.cancelled() => None,
             };
             let Some(accepted) = admitted else { return };
-            // Nobody else takes a master's place.
+            // Only the master counts against the limit.
             let Some(caller) = master_of(&ready, &accepted) else { return };
-            // The oldest may be one that the master lost without a word.
+            // If there are too many, the oldest one is closed: the master may have lost it.
             let member = masters.join(accepted.address.ip());
             tokio::select! {
                 () = serve_master(acceptor.agent, caller, accepted, shutdown) => {}
@@ -120,7 +123,7 @@ fn master_of(ready: &Ready, accepted: &Accepted) -> Option<Caller> {
             Some(Caller::Peer(identity))
         }
         found => {
-            let found = found.map_or_else(|| "nobody".to_owned(), |(_, identity)| identity.to_string());
+            let found = found.map_or_else(|| "unknown".to_owned(), |(_, identity)| identity.to_string());
             tracing::debug!(address = %accepted.address, found, "closed a connection: it is not the master's");
             None
         }

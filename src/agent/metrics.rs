@@ -9,7 +9,8 @@ use prometheus_client::{
 use super::handle::{Agent, ConnectionState};
 use crate::wire::SOFTWARE_VERSION;
 
-/// How an agent stands, as text for a scraper; `started_s` is when it began, in seconds since the Unix epoch.
+/// Returns the agent's metrics in the text format of Prometheus. `started_s` is the start time of the
+/// connector, in seconds since the Unix epoch.
 #[must_use]
 pub async fn metrics(agent: &Agent, started_s: u64) -> String {
     let mut registry = Registry::with_prefix("sloth_runner_agent");
@@ -17,7 +18,7 @@ pub async fn metrics(agent: &Agent, started_s: u64) -> String {
     let is_connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
     let connected = Gauge::<i64>::default();
     connected.set(i64::from(is_connected));
-    registry.register("connected", "1 while the master has this agent", connected);
+    registry.register("connected", "1 while this agent is connected to the master", connected);
     let running = Gauge::<i64>::default();
     running.set(agent.running_count().await.into());
     registry.register("tasks_running", "Commands that run now", running);

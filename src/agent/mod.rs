@@ -1,6 +1,6 @@
 //! The agent: a connector that talks to the master, and a supervisor that owns the running commands.
 //!
-//! Must not know the master's insides, the terminal or the command line.
+//! Must not depend on the master's modules, the terminal or the command line.
 
 mod actor;
 pub mod attach;

@@ -36,40 +36,40 @@ use crate::{
     wire::scraped,
 };
 
-/// How long it is waited before a port is tried again that cannot be listened on: at first, and at most.
+/// The first and the longest pause between attempts to listen on a port.
 const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often an ending agent looks whether its tasks have ended.
+/// How often a stopping agent checks whether its tasks have ended.
 const STOPPING_STEP: Duration = Duration::from_millis(50);
-/// How long an ending agent waits until the master has taken the last outputs and outcomes.
+/// How long a stopping agent waits until the master has stored the last output and outcomes.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// TERM to KILL when an ending agent kills what still runs.
+/// The time between TERM and KILL when a stopping agent kills the remaining tasks.
 const STOP_KILL_GRACE_MS: u32 = 2_000;
 
-/// What an agent is started with.
+/// The configuration of an agent.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where its files lie.
+    /// The data directory.
     pub data: PathBuf,
     /// The master: host and port.
     pub master: HostPort,
-    /// What it tells about itself.
+    /// What the agent reports about itself.
     pub description: Description,
-    /// Where it listens for a direct link: host (`None` for all addresses) and port.
+    /// The address on which it listens for a direct link: host (`None` for all addresses) and port.
     pub listen: Option<(Option<String>, u16)>,
-    /// Where metrics are served.
+    /// The address on which metrics are served.
     pub metrics: Option<HostPort>,
-    /// What it believes in a master by.
+    /// The data with which it can trust the master.
     pub introduction: Introduction,
-    /// Commands of operators are run on the master's machine too.
+    /// Whether operators' commands run on the master's machine, too.
     pub trusts_operators: bool,
-    /// It is one of many in one process.
+    /// Whether it is one of many agents in one process.
     pub is_of_many: bool,
 }
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its directory.
+    /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] UnusableDirectory),
     /// Another agent uses its directory.
@@ -77,10 +77,10 @@ pub enum StartError {
         "an agent already runs on {0} (pid {1}); give another --name or --data-dir, or stop it with `sloth-runner agent stop`"
     )]
     Running(String, String),
-    /// Its files.
+    /// The files in the data directory cannot be used.
     #[error("cannot use the agent's files in {0}: {1}")]
     Files(String, io::Error),
-    /// Its key.
+    /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] crate::trust::key::KeyError),
 }
@@ -102,13 +102,13 @@ pub struct Network {
 /// How the connector ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The whole agent was ordered to end, and did.
+    /// The agent was ordered to stop, and has stopped.
     Stopped,
     /// Only the connector ended; this number of commands continue.
     Connector(u32),
 }
 
-/// A port that is listened on, or will be: an agent works without it.
+/// A port on which the agent listens as soon as it can. The agent works without it.
 struct Listening {
     host: Option<String>,
     port: u16,
@@ -117,7 +117,7 @@ struct Listening {
 }
 
 impl Listening {
-    /// Listens, or notes why not.
+    /// Tries to listen, and notes the reason if that fails.
     fn begin(host: Option<String>, port: u16, trouble: Trouble, troubles: &Troubles) -> Self {
         let mut listening = Self { host, port, trouble, listener: None };
         listening.try_now(troubles);
@@ -136,7 +136,7 @@ impl Listening {
             if let Some(text) = text {
                 tracing::error!("{text}; it is tried again");
             } else {
-                tracing::info!(port = self.port, "listens after all");
+                tracing::info!(port = self.port, "listening now");
             }
         }
     }
@@ -152,7 +152,7 @@ impl Listening {
         }
     }
 
-    /// Tries until it listens; `None` when the agent ends before.
+    /// Tries until it can listen, and returns the listener; `None` if the agent ends first.
     async fn listener(mut self, troubles: &Troubles, stop: &CancellationToken) -> Option<TcpListener> {
         let mut pause = LISTEN_AGAIN.0;
         loop {
@@ -169,7 +169,8 @@ impl Listening {
     }
 }
 
-/// Makes a directory that only this user can read. On a read-only disk an existing one is taken as it is.
+/// Creates a directory that only this user can read. On a read-only disk an existing directory is used as it
+/// is.
 fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
     match make_private(path) {
         Err(unusable) if is_of_disk(&unusable.source) && path.is_dir() => {
@@ -196,7 +197,7 @@ impl Network {
         let files = |error| StartError::Files(shown.clone(), error);
         let lock = take_lock(&layout.network_lock()).map_err(files)?;
         let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
-        // Before the supervisor: a directory that is not known is not known to have run anything.
+        // Before the supervisor starts: no task may start in a directory that has no id yet.
         let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
         let (stop_orders, ordered) = mpsc::channel(4);
         let troubles = Troubles::default();
@@ -233,13 +234,13 @@ impl Network {
         })
     }
 
-    /// Where the agent stands, as it changes.
+    /// Returns a receiver of the agent's connection state.
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<ConnectionState> {
         self.agent.standing.subscribe()
     }
 
-    /// What does not work on this machine.
+    /// Returns the problems of this machine.
     #[must_use]
     pub fn troubles(&self) -> Troubles {
         self.agent.troubles.clone()
@@ -251,7 +252,7 @@ impl Network {
         self.agent.clone()
     }
 
-    /// Runs until the agent is ordered to end, or `shutdown.stop` ends the connector.
+    /// Runs until the agent is ordered to stop, or `shutdown.stop` ends the connector.
     pub async fn run(mut self, shutdown: Shutdown) -> Ended {
         let (agent, enrollment) = (self.agent, self.enrollment);
         let keeping_ended = CancellationToken::new();
@@ -289,7 +290,8 @@ impl Network {
         let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);
         let stopped = tokio::select! {
-            // An order to end wins over the end of the connector alone: the supervisor would stay.
+            // An order to stop the agent takes precedence over the end of the connector alone, after which
+            // the supervisor would continue.
             biased;
             Some(grace_ms) = self.stop_orders.recv() => {
                 stop_tasks(&agent, Duration::from_millis(grace_ms.into()), &mut self.stop_orders).await;
@@ -311,14 +313,14 @@ impl Network {
         }
     }
 
-    /// Where orders to end the agent go.
+    /// Returns the channel for orders to stop the agent. A message is the grace, in milliseconds.
     #[must_use]
     pub fn stop_orders(&self) -> mpsc::Sender<u32> {
         self.agent.stop_orders.clone()
     }
 }
 
-/// The lock, or the process id of its holder.
+/// Takes the lock. Returns the process id of the holder if another process has it.
 fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
     match Lock::try_take(path)? {
         Some(mut lock) => {
@@ -329,16 +331,17 @@ fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
     }
 }
 
-/// Lets running tasks end, kills what has not ended within the grace, and waits until the master knows.
+/// Waits for running tasks, kills those that have not ended within the grace, and waits until the master has
+/// stored their ends.
 ///
-/// A second order ends the grace at once.
+/// A second order ends the grace immediately.
 async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<u32>) {
     agent.tell(Input::Stop).await;
     let running = agent.running_count().await;
     tracing::info!(
         running,
         grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        "ends; takes no new tasks"
+        "stopping; takes no new tasks"
     );
     tokio::select! {
         () = until_idle(agent) => {}
@@ -347,7 +350,7 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
     }
     let left = agent.running().await.unwrap_or_default();
     if !left.is_empty() {
-        tracing::warn!(killed = left.len(), "kills what has not ended");
+        tracing::warn!(killed = left.len(), "killing the remaining tasks");
         for id in left {
             let by = AGENT_STOP.to_owned();
             if let Err(error) = task_process::kill(&agent.layout, id, by, None, STOP_KILL_GRACE_MS).await {

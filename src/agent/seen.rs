@@ -1,5 +1,5 @@
-//! Stores the highest revision of its master's store that the agent has seen. With it a master detects that its store was
-//! restored from a backup.
+//! Stores the highest revision of the master's store that the agent has seen. With it a master detects that
+//! its store was restored from a backup.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,10 +22,11 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// A revision that was seen, and the CA of the master whose store has it; no CA in a file of version 0.1.0.
+/// The CA of a master, and the highest revision of its store that was seen. A file of version 0.1.0 contains
+/// no CA.
 type Seen = (Option<Fingerprint>, SealedRevision);
 
-/// The file, and what is in it.
+/// The file, and its contents.
 #[derive(Debug)]
 pub struct SeenRevision {
     path: PathBuf,
@@ -57,7 +58,8 @@ impl SeenRevision {
         Ok((Self { path, file, saved }, saved))
     }
 
-    /// Writes what was seen, unless the file has it. Not synced: a machine that crashes starts a new incarnation.
+    /// Writes a revision if it is higher than the stored one, or belongs to another CA. Does not sync: a
+    /// machine that crashes starts a new incarnation.
     pub fn save(&mut self, of: Option<Fingerprint>, seen: SealedRevision) {
         let is_news = of != self.saved.0 || seen > self.saved.1;
         if seen == SealedRevision::default() || !is_news {

@@ -1,4 +1,5 @@
-//! `AgentService`: what the agent serves to its master, on either link. Decides nothing itself.
+//! `AgentService`: the gRPC service that the agent serves to its master, on the tunnel and on a direct link.
+//! Makes no decisions.
 
 use tokio::sync::mpsc;
 use tonic::{Status, service::Routes};
@@ -21,13 +22,13 @@ use crate::{
 pub struct Service {
     /// The agent.
     pub agent: Agent,
-    /// When to end.
+    /// Ends the service.
     pub shutdown: Shutdown,
-    /// Tells the connection's owner what the master said first, and each later sign of life.
+    /// Notifies the owner of the connection of the master's messages.
     pub heard: mpsc::Sender<session::Heard>,
 }
 
-/// What an agent serves on a connection.
+/// Returns the routes that an agent serves on a connection.
 #[must_use]
 pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<session::Heard>) -> Routes {
     let refused =
@@ -55,7 +56,7 @@ impl AgentCalls for Service {
 
     async fn signal(&self, signal: SignalTask) -> Result<Signalled, Status> {
         let SignalTask { id, by, grace_ms, seal } = signal;
-        // The master gives the order again after an error.
+        // The master repeats the order after an error.
         let unavailable = |error: String| Status::unavailable(error);
         let cancelled = self.agent.cancel(id).await.map_err(|error| unavailable(error.to_string()))?;
         if let Cancelled::Spooled(_) = cancelled {

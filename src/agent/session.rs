@@ -1,4 +1,4 @@
-//! The agent's side of the session: hello, welcome, then facts and heartbeats as long as the connection lasts.
+//! The agent's side of the session: hello, welcome, then facts and heartbeats until the connection ends.
 
 use std::time::Duration;
 
@@ -25,32 +25,33 @@ use crate::{
     wire::{PROTOCOL, SOFTWARE_VERSION, agent::Outgoing, incoming::Incoming},
 };
 
-/// Answers that may wait for the connection.
+/// Maximum number of answers that wait for the connection.
 pub const ANSWERS: usize = 4;
-/// Bytes in one message of an inventory, about; a task that is larger, which has at most a little over 2 MiB, has its own.
+/// Approximate maximum size of one message of an inventory, in bytes. A larger task, which has at most a
+/// little over 2 MiB, gets its own message.
 const INVENTORY: usize = 1024 * 1024;
 /// Number of heartbeats after which the agent sends its facts again.
 const HEARTBEATS_PER_FACTS: u32 = 6;
 
-/// What the owner of the connection has to know of the session.
+/// A message of the master, as reported to the owner of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The master accepts the agent.
     Welcome,
-    /// Any sign of life.
+    /// The master has sent any other message.
     Alive,
     /// The master does not accept the agent.
     Refused {
-        /// Why, for programs.
+        /// The reason, for programs.
         kind: RefusalKind,
-        /// Why, in words.
+        /// The reason, as text.
         message: String,
-        /// When to come back.
+        /// The time until the next attempt.
         retry_after: Duration,
     },
-    /// The master goes away for a while.
+    /// The master closes the connection.
     Closing {
-        /// When to come back.
+        /// The time until the next attempt.
         retry_after: Duration,
     },
 }
@@ -77,8 +78,8 @@ fn hello(agent: &Agent, Introduction { incarnation, seen, is_stopping }: Introdu
     }
 }
 
-/// Everything unfinished that lies in the agent's directory, in messages of a good size. What cannot be read is left out: the
-/// master learns of it when it asks for that very task.
+/// Returns all unfinished tasks in the agent's directory, divided into messages of limited size. A task that
+/// cannot be read is left out: the master gets the error when it opens an Attach to that task.
 async fn inventory(agent: &Agent) -> Vec<Inventory> {
     let known = agent.unfinished().await.unwrap_or_default();
     let held = |id: &TaskId| {
@@ -127,7 +128,7 @@ pub async fn serve(
                     if welcome.heartbeat_ms > 0 {
                         interval = Duration::from_millis(welcome.heartbeat_ms.into());
                     }
-                    // Facts at once, so that a new agent's row is complete.
+                    // Sends the facts immediately, so that the row of a new agent is complete.
                     beats = 0;
                     next_beat = Instant::now();
                 }
@@ -158,7 +159,7 @@ pub async fn serve(
                     heartbeat()
                 };
                 beats += 1;
-                // Jitter keeps thousands of agents apart; it only ever shortens the interval.
+                // Jitter spreads the messages of thousands of agents. It never makes the interval longer.
                 next_beat = Instant::now() + interval - random::share_of(interval / 10);
                 if answers.send(Ok(message)).await.is_err() {
                     return;
@@ -180,7 +181,8 @@ pub async fn serve(
     }
 }
 
-/// Who runs commands as root, or as the master's user, on the master's machine, can take its keys.
+/// Reports whether only administrators may run commands here: on the master's machine, commands that run as
+/// root or as the master's user could read its keys.
 fn guards_master(agent: &Agent, welcome: &Welcome) -> bool {
     let me = nix::unistd::geteuid().as_raw();
     let could_be_master = me == 0 || me == welcome.user_id;
@@ -191,7 +193,7 @@ fn guards_master(agent: &Agent, welcome: &Welcome) -> bool {
     is_there && !agent.trusts_operators
 }
 
-/// Takes what the master says; what the connection's owner has to know comes back.
+/// Handles a message of the master. Returns the report for the owner of the connection.
 async fn take(agent: &Agent, request: ToAgent) -> Option<Heard> {
     match request {
         ToAgent::Welcome(welcome) => {
@@ -201,7 +203,7 @@ async fn take(agent: &Agent, request: ToAgent) -> Option<Heard> {
             let proposed = welcome.proposed;
             if !proposed.is_empty() {
                 let accept = acceptance(&agent.description.name);
-                tracing::warn!(%proposed, "does not count yet; on the master: {accept}");
+                tracing::warn!(%proposed, "has no effect until it is accepted; on the master: {accept}");
             }
             agent.standing.send_replace(ConnectionState::Active(proposed));
             Some(Heard::Welcome)

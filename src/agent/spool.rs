@@ -1,9 +1,9 @@
 //! A task's output on the agent's disk, until the master has it: segments of frames, addressed by offset.
 //!
-//! The task's process appends; the connector reads. A segment that the master has is written over as a later one:
-//! for a flood, new files would cost more than all else that is done with its bytes. So what follows the last frame of a
-//! segment may be anything, and only a frame that begins where the one before it ended is one of the segment's. Knows
-//! nothing of processes or the wire.
+//! The task's shim appends; the connector reads. A segment that the master has stored is reused for later
+//! output: with much output, the creation of new files would be the largest cost. So any bytes can follow the
+//! last frame of a segment. A frame belongs to the segment only if it begins at the offset at which the
+//! previous frame ended. Does not depend on processes or the wire protocol.
 
 use std::{
     collections::VecDeque,
@@ -24,25 +24,26 @@ use crate::{
 /// Size in bytes at which a segment is closed.
 pub const SEGMENT: u64 = 4 * 1024 * 1024;
 
-/// How many segments that the master has are kept to be written over.
+/// The number of segments that are kept for reuse after the master has stored them.
 const KEPT: usize = 2;
 
-/// How segments' names end.
+/// The file name extension of segments.
 const ENDING: &str = "frames";
 
 fn segment_path(directory: &Path, first_offset: u64) -> PathBuf {
     numbered(directory, first_offset, ENDING)
 }
 
-/// The first offsets of a spool's segments; none before the first byte, since many commands print nothing.
+/// Returns the first offsets of a spool's segments, ascending. There is no segment before the first byte of
+/// output.
 fn segments(disk: &Disk, directory: &Path) -> io::Result<Vec<u64>> {
     disk.numbers(directory, ENDING)
 }
 
-/// Unlinks the segments that hold nothing at or behind `offset`. The newest one stays.
+/// Removes the segments that contain only bytes before `offset`. The newest segment is kept.
 ///
 /// # Errors
-/// When the directory cannot be read or a file not be unlinked.
+/// When the directory cannot be read or a file cannot be removed.
 pub fn drop_before(disk: &Disk, directory: &Path, offset: u64) -> io::Result<()> {
     let all = segments(disk, directory)?;
     for (first, next) in all.iter().zip(all.iter().skip(1)) {
@@ -53,23 +54,23 @@ pub fn drop_before(disk: &Disk, directory: &Path, offset: u64) -> io::Result<()>
     Ok(())
 }
 
-/// The writing side; one a task.
+/// The writer of a spool. A task has one.
 #[derive(Debug)]
 pub struct SpoolWriter {
     disk: Disk,
     directory: PathBuf,
     /// The number of bytes after which a segment is closed.
     segment_size: u64,
-    /// The newest segment, where it begins, and the bytes written to it.
+    /// The newest segment, its first offset, and the number of bytes in the file.
     segment: Option<(File, u64, u64)>,
-    /// Where the segments before it begin, ascending.
+    /// The first offsets of the earlier segments, ascending.
     older: VecDeque<u64>,
     end: u64,
     acknowledged: u64,
 }
 
 impl SpoolWriter {
-    /// A new, empty spool; its directory is made with the first byte.
+    /// Returns the writer of a new, empty spool. The directory is created with the first byte.
     #[must_use]
     pub fn new(disk: Disk, directory: PathBuf) -> Self {
         Self {
@@ -83,13 +84,13 @@ impl SpoolWriter {
         }
     }
 
-    /// Payload bytes that were appended.
+    /// Returns the number of appended payload bytes, which is the offset of the end.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.end
     }
 
-    /// The offset before which the master has everything.
+    /// Returns the offset up to which the master has stored the output.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged
@@ -98,7 +99,7 @@ impl SpoolWriter {
     /// Appends one frame of at most [`MAX_PAYLOAD`] bytes.
     ///
     /// # Errors
-    /// When the disk does not take it; nothing of it counts then, and the same call may be made again.
+    /// When the write fails. Nothing is appended then, and the call may be repeated.
     pub fn append(&mut self, stream: Stream, time_ns: u64, payload: &[u8]) -> io::Result<()> {
         let (file, first, size) = match self.segment.take() {
             Some((file, first, size)) if size < self.segment_size => (file, first, size),
@@ -108,7 +109,7 @@ impl SpoolWriter {
             }
         };
         let header = Header::new(0, stream, self.end, time_ns, payload, UNBOUND);
-        // A part that is written counts for nothing: the next frame is written over it.
+        // A frame that was written partially is ignored, and overwritten by the next frame.
         let head = header.to_bytes();
         let written = file.write_at(size, &mut [IoSlice::new(&head), IoSlice::new(payload)]);
         let size = if written.is_ok() { size + header.size() } else { size };
@@ -137,18 +138,18 @@ impl SpoolWriter {
         self.disk.open(&path, Open::Empty)
     }
 
-    /// Whether the master has all of an older segment.
+    /// Reports whether the master has stored all of the older segment with this index.
     fn is_older_spare(&self, index: usize) -> bool {
         let next = self.older.get(index + 1).copied();
         let next = next.or(self.segment.as_ref().map(|(_, first, _)| *first)).unwrap_or(self.end);
         index < self.older.len() && next <= self.acknowledged
     }
 
-    /// Notes that the master has everything before `offset`. What need not be kept to be written over is unlinked; all
-    /// of it where the volume `is_tight`.
+    /// Notes that the master has stored everything before `offset`. Removes the segments that are not kept
+    /// for reuse; none is kept if the volume `is_tight`.
     ///
     /// # Errors
-    /// When a file cannot be unlinked; the next call tries again.
+    /// When a file cannot be removed; the next call tries again.
     pub fn acknowledge(&mut self, offset: u64, is_tight: bool) -> io::Result<()> {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let kept = if is_tight { 0 } else { KEPT };
@@ -164,43 +165,43 @@ impl SpoolWriter {
     }
 }
 
-/// The reading side, from any offset that is still there.
+/// The reader of a spool, from any offset that still exists.
 #[derive(Debug)]
 pub struct SpoolReader {
     disk: Disk,
     directory: PathBuf,
-    /// The segment that is read, and where it begins.
+    /// The current segment, and its first offset.
     segment: Option<(File, u64)>,
-    /// Where in the file the next read goes.
+    /// The position of the next read in the file.
     position: u64,
     buffer: Bytes,
-    /// Where the next frame of the segment begins.
+    /// The offset of the next frame of the segment.
     next: u64,
-    /// Read before, but to be given only with the next call.
+    /// A frame that was read, but is returned by the next call.
     kept: Option<Frame>,
     offset: u64,
-    /// Each frame is held against its checksum.
+    /// Whether the checksum of each frame is verified.
     is_checked: bool,
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
     /// Frames, in order and without a gap between them.
     Frames(Vec<Frame>),
-    /// Nothing whole is there yet.
+    /// No complete frame is available.
     Nothing,
-    /// The spool begins behind the offset that was asked for; the next read begins there.
+    /// The spool has no output before `to`; the next read continues there.
     Gap {
-        /// The offset that was asked for.
+        /// The offset from which the output is missing.
         from: u64,
-        /// The first offset that is still there.
+        /// The first offset that still exists.
         to: u64,
     },
 }
 
 impl SpoolReader {
-    /// A reader of what comes at and behind `offset`.
+    /// Returns a reader that begins at `offset`.
     #[must_use]
     pub fn new(disk: Disk, directory: PathBuf, offset: u64) -> Self {
         Self {
@@ -216,29 +217,31 @@ impl SpoolReader {
         }
     }
 
-    /// The same for a spool that was written before the machine was started: what a power failure left of it may be
-    /// damaged, and it ends at its first bad frame. What this machine has in its memory is as it was written.
+    /// Returns the reader with checksums verified, for a spool that was written before the machine was
+    /// booted: a power failure may have damaged it, so it ends at its first bad frame. A spool of the current
+    /// boot needs no check.
     #[must_use]
     pub fn checked(mut self) -> Self {
         self.is_checked = true;
         self
     }
 
-    /// The first offset that was not read yet.
+    /// Returns the first offset that was not read yet.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Gives up what comes before `offset`.
+    /// Skips the output before `offset`.
     pub fn skip_to(&mut self, offset: u64) {
         self.offset = self.offset.max(offset);
     }
 
-    /// Reads bytes before `until`, an offset that the writer has announced; about [`MAX_PAYLOAD`] at a time.
+    /// Reads bytes before `until`, an offset that the writer has reported; about [`MAX_PAYLOAD`] bytes per
+    /// call.
     ///
     /// # Errors
-    /// When the disk does not give them.
+    /// When the disk cannot be read.
     pub fn read(&mut self, until: u64) -> io::Result<Read> {
         let mut frames = Vec::new();
         loop {
@@ -246,7 +249,7 @@ impl SpoolReader {
                 && let Some(mut frame) = self.next_frame()
             {
                 if frame.offset > self.offset {
-                    // What was read before the gap goes out first.
+                    // The frames before the gap are returned first.
                     let to = frame.offset;
                     self.kept = Some(frame);
                     if frames.is_empty() {
@@ -267,7 +270,7 @@ impl SpoolReader {
                 self.offset = self.offset.max(end);
             }
             if self.offset >= until {
-                // What was read behind the announced bytes may have been written since.
+                // Bytes that were read after `until` may have changed since then.
                 self.position -= self.buffer.len() as u64;
                 self.buffer = Bytes::new();
             }
@@ -280,7 +283,7 @@ impl SpoolReader {
         }
     }
 
-    /// The segment's next frame, where all of it is in the buffer.
+    /// Returns the segment's next frame, if the buffer contains all of it.
     fn next_frame(&mut self) -> Option<Frame> {
         if let Some(kept) = self.kept.take() {
             return Some(kept);
@@ -289,8 +292,8 @@ impl SpoolReader {
             return None;
         }
         let Ok(frame) = take_frame(&mut self.buffer, self.is_checked.then_some(UNBOUND)) else {
-            // What a power failure left of a spool may be damaged. No frame begins there, so that nothing more is read of
-            // the segment.
+            // The spool was damaged by a power failure. No frame begins at this offset, so that nothing more
+            // of the segment is read.
             self.next = u64::MAX;
             self.buffer = Bytes::from_static(&[0; HEADER]);
             return None;
@@ -300,13 +303,13 @@ impl SpoolReader {
         Some(frame)
     }
 
-    /// False when the buffer shows that the segment ends here.
+    /// Returns false if the buffer shows that the segment ends here.
     fn is_at_frame(&self) -> bool {
         let Some(head) = self.buffer.first_chunk::<HEADER>() else { return true };
         Header::parse(head).is_ok_and(|header| header.offset == self.next)
     }
 
-    /// Reads more of the segment. False when there is nothing more.
+    /// Reads more of the segment. Returns false if there is nothing more.
     fn fill(&mut self, until: u64) -> io::Result<bool> {
         let Some((file, _)) = self.segment.as_ref().filter(|_| self.is_at_frame()) else { return Ok(false) };
         let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
@@ -318,7 +321,8 @@ impl SpoolReader {
         Ok(count > 0)
     }
 
-    /// Continues with the segment that holds the offset, or with the first one behind it. False when that is the same.
+    /// Opens the segment that contains the offset, or the first one after it. Returns false if that segment
+    /// is open already, or if there is none.
     fn open_next(&mut self) -> io::Result<bool> {
         let all = segments(&self.disk, &self.directory)?;
         let holding = all.iter().rposition(|first| *first <= self.offset);
@@ -336,10 +340,11 @@ impl SpoolReader {
     }
 }
 
-/// The end of what is whole in a spool whose writer is gone: everything up to the first bad frame.
+/// Returns the offset of the first bad or missing frame in a spool whose writer has ended. All output before
+/// it is intact.
 ///
 /// # Errors
-/// When the disk does not give it.
+/// When the disk cannot be read.
 pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<u64> {
     let mut whole = None;
     for first in segments(disk, directory)? {

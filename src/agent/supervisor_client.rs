@@ -1,4 +1,4 @@
-//! The connector's client of the supervisor and of the shims. Knows nothing of the master.
+//! The connector's client of the supervisor and of the shims. Does not depend on the master.
 
 use std::{
     collections::VecDeque,
@@ -24,14 +24,14 @@ use super::{
 };
 use crate::domain::SOFTWARE_VERSION;
 
-/// Orders to the supervisor that may wait at once.
+/// Maximum number of orders to the supervisor that wait.
 const ORDERS: usize = 64;
-/// How many shims may be gone in the middle of a start before that is no accident any more.
+/// The number of new shims that may fail during the start of a task before the start fails.
 const TRIES: usize = 3;
-/// The trouble that lists show when the machine has no free process ids.
+/// The problem that lists show when the machine has no free process ids.
 const NO_PROCESSES: &str =
-    "no further process could be started; commands run in the room that was reserved for them";
-/// How often it is tried to start another supervisor.
+    "no further process could be started; commands use the process ids that were reserved for them";
+/// The minimum time between two attempts to start a supervisor.
 const SUPERVISOR_RETRY: Duration = Duration::from_secs(1);
 
 /// A connection to a supervisor, and the supervisor's process where this process has started it.
@@ -42,15 +42,15 @@ enum Order {
     End,
 }
 
-/// A shim that waits for a task, `None` for one that was gone before it could be connected to, or why one that was
-/// wanted does not wait.
+/// The connection to a shim that waits for a task; `None` if the shim ended before the connection was made.
+/// An error is the reason why a requested shim could not be prepared.
 type Ready = Result<Option<TaskProcess>, String>;
 
 /// The shims that wait for tasks. A shim may have ended, or may be listed twice: this is detected when it is used.
 #[derive(Debug)]
 struct Shims {
     ready: Mutex<VecDeque<Ready>>,
-    /// As many permits as there are entries, closed when there will be no more.
+    /// One permit for each entry of `ready`. Closed when no more entries will be added.
     count: Semaphore,
 }
 
@@ -64,14 +64,14 @@ impl Shims {
         self.count.add_permits(1);
     }
 
-    /// The one that became ready last: its memory is the warmest.
+    /// Takes the shim that became ready last, since its memory is most likely still in the caches.
     fn take(&self) -> Option<Ready> {
         self.count.try_acquire().ok()?.forget();
         self.ready().pop_back()
     }
 }
 
-/// A handle to the supervisor; it is started again when it is gone.
+/// A handle to the supervisor, which is started again when it ends.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     layout: Layout,
@@ -80,15 +80,16 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// One that starts nothing.
+    /// Returns a handle that starts nothing.
     #[cfg(test)]
     pub(super) fn nobody(layout: &Layout) -> Self {
         let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
         Self { layout: layout.clone(), orders: mpsc::channel(1).0, shims }
     }
 
-    /// Connects to the supervisor, or starts it. The second value runs until the handle is dropped or the supervisor was
-    /// told to end; `stop_ordered` gets the grace, in milliseconds, when somebody on the machine wants the agent ended.
+    /// Connects to the supervisor, or starts it. The second value runs until the handle is dropped or the
+    /// supervisor was ordered to end. `stop_ordered` gets the grace, in milliseconds, when a user of this
+    /// machine orders the agent to stop.
     ///
     /// # Errors
     /// When there is no supervisor and none can be started.
@@ -112,7 +113,7 @@ impl Supervisor {
     /// Starts a task, and returns the connection to its process.
     ///
     /// # Errors
-    /// In words, when nothing was started.
+    /// The reason as text, when nothing was started.
     pub async fn start(&self, start: StartTask) -> Result<StartResult, String> {
         let id = start.id;
         let order = TaskRequest::Start(Box::new(start));
@@ -122,7 +123,7 @@ impl Supervisor {
                 Some(shim) => (shim?, false),
                 None => (self.next_shim().await?, true),
             };
-            // One that was known may be gone long since.
+            // A shim from the list may have ended a long time ago, so only new ones count.
             tries += usize::from(is_new);
             let Some(mut process) = shim else { continue };
             if process.say(&order).await.is_err() {
@@ -133,18 +134,19 @@ impl Supervisor {
                 Some(TaskReply::Known) => return Ok(StartResult::Known),
                 Some(TaskReply::Expired) => return Ok(StartResult::Expired),
                 Some(TaskReply::Failed { reason }) => return Err(reason),
-                // Gone, or it has another task: should it have begun this one, the next one knows it.
+                // The shim has ended, or runs another task. If it has begun this task, the next shim reports
+                // that.
                 _ => {}
             }
         }
         match self.layout.task(id).root().try_exists() {
             Ok(true) => Ok(StartResult::Known),
-            Ok(false) => Err("no process could be given it".to_owned()),
+            Ok(false) => Err("no process was available for it".to_owned()),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    /// Requests a shim from the supervisor, and waits for it or for another shim that is ready before.
+    /// Requests a shim from the supervisor, and waits for it or for another shim that is ready first.
     async fn next_shim(&self) -> Result<Option<TaskProcess>, String> {
         let ending = || "the agent is ending".to_owned();
         self.orders.send(Order::Prepare).await.map_err(|_| ending())?;
@@ -152,25 +154,25 @@ impl Supervisor {
         self.shims.ready().pop_back().ok_or_else(ending)?
     }
 
-    /// Tells the supervisor to end.
+    /// Orders the supervisor to end, and waits until the order was sent.
     pub async fn end(&self) {
         let _ = self.orders.send(Order::End).await;
         self.orders.closed().await;
     }
 }
 
-/// What became of a task that was to be started.
+/// The result of starting a task.
 #[derive(Debug)]
 pub enum StartResult {
-    /// It was started; the connection to its process.
+    /// The task was started. The value is the connection to its process.
     Started(TaskProcess),
-    /// It was known, and nothing was started.
+    /// The task was already known, and nothing was started.
     Known,
     /// The permission expired before a process could begin, and nothing was started.
     Expired,
 }
 
-/// Lets nobody wait for shims when this is gone.
+/// Wakes the callers that wait for shims when it is dropped.
 struct ClosesShims(Arc<Shims>);
 
 impl Drop for ClosesShims {
@@ -179,10 +181,10 @@ impl Drop for ClosesShims {
     }
 }
 
-/// Carries orders and answers, over as many supervisors as it takes.
+/// Forwards orders and answers, and reconnects when a supervisor ends.
 struct Pump {
     layout: Layout,
-    /// Shims that were asked for and did not come yet.
+    /// The number of shims that were requested and are not ready yet.
     wanted: usize,
     shims: Arc<Shims>,
     stop_ordered: mpsc::Sender<u32>,
@@ -217,15 +219,16 @@ impl Pump {
                 }
                 pause = SUPERVISOR_RETRY;
             };
-            // One that is gone must not stay as a zombie; one that lives has lost its place to another.
+            // Reaps the old supervisor if it has ended. If it is alive, another one has replaced it.
             if let Some(mut child) = child {
                 let _ = child.try_wait();
             }
-            tracing::info!("a supervisor is there again");
+            tracing::info!("connected to a supervisor again");
         }
     }
 
-    /// Takes orders while there is no supervisor that could be given them: who waits for a shim has to wait for a supervisor.
+    /// Receives orders while there is no supervisor, and notes how many shims are requested from the next
+    /// one. Returns after `pause`, or when the supervisor has to end.
     async fn wait_without_supervisor(
         &mut self,
         pause: Duration,
@@ -253,7 +256,7 @@ impl Pump {
         let (mut read, mut write) = UnixStream::from_std(socket)?.into_split();
         let version = SOFTWARE_VERSION.to_owned();
         write.write_all(&line(&SupervisorRequest::Connector { version })).await?;
-        // What the last supervisor did not give is asked for again.
+        // Repeats the requests that the last supervisor did not fulfil.
         for _ in 0..self.wanted {
             write.write_all(&line(&SupervisorRequest::Prepare)).await?;
         }
@@ -290,14 +293,14 @@ impl Pump {
         match reply {
             SupervisorReply::Ready { shim } => {
                 self.wanted = self.wanted.saturating_sub(1);
-                // Connected to now, so that a task does not have to wait for that.
+                // Connects now, so that a task does not have to wait for the connection.
                 self.shims.add(Ok(TaskProcess::connect(&self.layout.spare(shim))));
             }
             SupervisorReply::Failed { reason } if self.wanted > 0 => {
                 self.wanted -= 1;
                 self.shims.add(Err(reason));
             }
-            // Nobody waits for that one.
+            // No caller waits for this shim, or the message is not for the connector.
             SupervisorReply::Failed { .. }
             | SupervisorReply::Stopping { .. }
             | SupervisorReply::Stopped { .. } => {}

@@ -1,6 +1,7 @@
-//! What the agent's disk remembers of tasks: their directories, and the list of tasks that must never be started again.
+//! The agent's memory of tasks on its disk: their directories, and the list of tasks that must never be
+//! started again.
 //!
-//! Decides nothing: what is to be done with a task of which this is known is the core's business.
+//! Makes no decisions: the core decides what to do with a task.
 
 use std::io;
 
@@ -16,26 +17,27 @@ use crate::{
     sys::{clock, disk::Disk, paths::make_private},
 };
 
-/// The memory of one incarnation, or of the one that follows it when it is removed.
+/// The memory of tasks of the current incarnation. If it is removed, a new incarnation begins with a new
+/// memory.
 #[derive(Debug)]
 pub struct TaskMemory {
     layout: Layout,
     directory: DirectoryId,
     finished: Finished,
-    /// What was written down in memory, while the disk took nothing.
+    /// The records in the emergency directory, which were written while the disk could not be written.
     emergency: Option<Finished>,
 }
 
-/// Days since the Unix epoch.
+/// Returns the number of days since the Unix epoch.
 fn today() -> u64 {
     clock::unix_ms() / 86_400_000
 }
 
 impl TaskMemory {
-    /// Reads what the disk remembers.
+    /// Reads the memory from the disk.
     ///
     /// # Errors
-    /// When it cannot be read or written.
+    /// When the disk cannot be read or written.
     pub fn open(layout: Layout, directory: DirectoryId) -> io::Result<Self> {
         let finished = Finished::open(&Disk::default(), &layout.finished(), today())?;
         let emergency = layout.emergency_finished().filter(|path| path.exists());
@@ -43,10 +45,10 @@ impl TaskMemory {
         Ok(Self { emergency: emergency.map(open).transpose()?, layout, directory, finished })
     }
 
-    /// The incarnation whose memory this is.
+    /// Returns the incarnation of this memory.
     ///
     /// # Errors
-    /// When the kernel does not give its boot id.
+    /// When the kernel's boot id cannot be read.
     pub fn incarnation(&self) -> io::Result<Incarnation> {
         self.directory.incarnation()
     }
@@ -54,22 +56,22 @@ impl TaskMemory {
     /// Reports whether the opened directory is still in its place.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the disk cannot be read.
     pub fn is_in_place(&self) -> io::Result<bool> {
         self.directory.is_in_place(&self.layout)
     }
 
-    /// Begins another memory, since this one was removed. The incarnation whose memory that is.
+    /// Creates a new memory, after this one was removed. Returns its incarnation.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn begin_anew(&mut self) -> io::Result<Incarnation> {
         make_private(&self.layout.tasks()).map_err(io::Error::other)?;
         let directory = DirectoryId::open(&self.layout, false)?;
         *self = Self::open(self.layout.clone(), directory)?;
         tracing::error!(
             directory = %self.layout.tasks().display(),
-            "the directory with the agent's memory of tasks was removed; what ran there is lost to the master"
+            "the directory with the agent's memory of tasks was removed; the tasks in it are lost to the master"
         );
         self.incarnation()
     }
@@ -86,10 +88,11 @@ impl TaskMemory {
         })
     }
 
-    /// Writes the permanent record of a task, in memory if the disk refuses it. A record that exists is kept.
+    /// Writes the permanent record of a task; to the emergency directory if the disk cannot be written. A
+    /// record that exists is kept.
     ///
     /// # Errors
-    /// When neither takes it.
+    /// When the record can be written to neither.
     pub fn record(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
         if self.is_finished(id) {
             return Ok(());
@@ -106,7 +109,7 @@ impl TaskMemory {
         }
     }
 
-    /// Whether nothing of the task is needed but what was written down.
+    /// Reports whether the task has a permanent record, so that nothing else of it is needed.
     #[must_use]
     pub fn is_finished(&self, id: TaskId) -> bool {
         self.finished.contains(id) || self.emergency.as_ref().is_some_and(|emergency| emergency.contains(id))

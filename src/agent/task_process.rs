@@ -1,5 +1,5 @@
-//! The connection to a task's shim, and what the disk says about the task if the shim does not answer. Knows neither the
-//! supervisor nor the master.
+//! The connection to a task's shim, and the state of the task on the disk if the shim does not answer.
+//! Depends neither on the supervisor nor on the master.
 
 use std::io;
 
@@ -37,7 +37,7 @@ pub struct TaskProcess {
 }
 
 impl TaskProcess {
-    /// Connects to a task's process; `None` when it has none, or no more.
+    /// Connects to a task's process; `None` if the task has no process, or its process does not accept.
     #[must_use]
     pub fn connect(task: &TaskLayout) -> Option<Self> {
         let socket = socket::connect(&task.socket()).ok()?;
@@ -46,7 +46,7 @@ impl TaskProcess {
         Some(Self { read, write, lines: Lines::default() })
     }
 
-    /// Says something to it.
+    /// Sends a request.
     ///
     /// # Errors
     /// When the process is gone.
@@ -54,7 +54,7 @@ impl TaskProcess {
         self.write.write_all(&line(request)).await
     }
 
-    /// Gives it bytes for the command's standard input.
+    /// Sends bytes for the command's standard input.
     ///
     /// # Errors
     /// When the process is gone.
@@ -64,7 +64,8 @@ impl TaskProcess {
         self.write.write_all(data).await
     }
 
-    /// The next thing it says; `None` when it is gone. May be dropped and called again.
+    /// Receives the next reply; `None` when the process is gone. Cancel safe: no reply is lost if the future
+    /// is dropped.
     pub async fn next(&mut self) -> Option<TaskReply> {
         let mut chunk = [0; 1024];
         loop {
@@ -79,21 +80,22 @@ impl TaskProcess {
     }
 }
 
-/// What the disk says of a task whose process does not answer.
+/// The state of a task whose process does not answer, according to the disk.
 #[derive(Debug)]
 pub enum Found {
-    /// Its process lives.
+    /// The task's process is alive.
     Live,
-    /// How it ended.
+    /// The task ended in this way.
     Ended(TaskEnding),
-    /// It ended and nobody wrote down how, for this reason. [`ending_of_lost`] tells how much of its output there is.
+    /// The task ended without a record of its ending, for this reason. [`ending_of_lost`] determines how much
+    /// of its output is left.
     Lost(&'static str),
 }
 
-/// What the disk says of a task whose process does not answer.
+/// Returns the state of a task whose process does not answer, according to the disk.
 ///
 /// # Errors
-/// When the disk cannot be read, or what is there was written by another version (`InvalidData`).
+/// When the disk cannot be read, or the ending was written by another version (`InvalidData`).
 pub fn find(layout: &Layout, id: TaskId) -> io::Result<Found> {
     let task = layout.task(id);
     if let Some(ending) = read_ending(&task)? {
@@ -102,7 +104,7 @@ pub fn find(layout: &Layout, id: TaskId) -> io::Result<Found> {
     if is_live(layout, id)? {
         return Ok(Found::Live);
     }
-    // It may have written its ending between the two looks.
+    // It may have written its ending between the two checks.
     if let Some(ending) = read_ending(&task)? {
         return Ok(Found::Ended(ending));
     }
@@ -118,8 +120,8 @@ fn read_ending(task: &TaskLayout) -> io::Result<Option<TaskEnding>> {
     let Some(json) = read_optional(&task.ending())? else { return Ok(None) };
     match serde_json::from_slice(&json) {
         Ok(ending) => Ok(Some(ending)),
-        // It is renamed into place when it is whole, but not brought to the disk before: a machine that loses its power
-        // just then may keep the name alone.
+        // The file is renamed when it is complete, but not synced before: after a power failure it may exist
+        // without its contents.
         Err(error) if !error.is_data() && !is_of_this_boot(task)? => Ok(None),
         Err(error) => {
             let text = format!("how the task ended was written by another version of the agent: {error}");
@@ -135,7 +137,7 @@ fn is_of_this_boot(task: &TaskLayout) -> io::Result<bool> {
     })
 }
 
-/// How a lost task ended: with the output that survived. Reads all of that.
+/// Returns the ending of a lost task, with the end of the output that has survived. Reads all of the output.
 ///
 /// # Errors
 /// When the disk cannot be read.
@@ -145,7 +147,7 @@ pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<T
     Ok(TaskEnding { outcome, end_offset, duration_ns: 0 })
 }
 
-/// What a task's directory says about it.
+/// Returns the record in a task's directory; `None` if it is missing or damaged.
 ///
 /// # Errors
 /// When the disk cannot be read.
@@ -153,10 +155,10 @@ pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
     Ok(read_optional(&task.record())?.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
-/// Tells a task's process to kill its tree, where there is one.
+/// Orders a task's process to kill the task. Does nothing if the task has no process.
 ///
 /// # Errors
-/// When it lives and could not be reached: retry.
+/// When the process is alive and could not be reached. The caller should retry.
 pub async fn kill(
     layout: &Layout,
     id: TaskId,
@@ -169,7 +171,7 @@ pub async fn kill(
         None => false,
     };
     if !is_told && is_live(layout, id)? {
-        return Err(io::Error::other("the task's process takes no connection just now"));
+        return Err(io::Error::other("the task's process does not accept a connection at the moment"));
     }
     Ok(())
 }
@@ -216,9 +218,9 @@ mod tests {
             ("another", &b""[..], true),
             ("another", &[0; 40], true),
             ("another", &whole[..whole.len() - 10], true),
-            // Renamed into place when it is whole: nobody has written a part of it in this boot.
+            // In the same boot the file is always complete, so this is another version's.
             (&this_boot, &b""[..], false),
-            // A later version's.
+            // The ending of a later version.
             ("another", &unknown[..], false),
         ] {
             write_record(&layout, id, boot);

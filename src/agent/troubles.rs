@@ -1,5 +1,5 @@
-//! Problems of the machine despite which the agent works, such as a port that is taken. The agent reports them to the master, and
-//! `agent list` shows them.
+//! Problems of the machine that do not prevent the agent from working, such as a port that is in use. The
+//! agent reports them to the master, and `agent list` shows them.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +9,15 @@ use std::{
 /// A kind of trouble. There is at most one of each at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
-    /// It cannot listen for a direct link.
+    /// The agent cannot listen for a direct link.
     Listen,
-    /// It cannot serve metrics.
+    /// The agent cannot serve metrics.
     Metrics,
-    /// The machine has no further process ids.
+    /// The machine has no free process ids.
     Processes,
 }
 
-/// The troubles that there are now, in words.
+/// The current problems, as text.
 #[derive(Clone, Debug, Default)]
 pub struct Troubles(Arc<Mutex<BTreeMap<Trouble, String>>>);
 
@@ -26,7 +26,7 @@ impl Troubles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a trouble, or that it is over. Returns whether that is news.
+    /// Notes a problem, or with `None` its end. Returns true if that is a change.
     #[must_use]
     pub fn note(&self, trouble: Trouble, text: Option<String>) -> bool {
         let mut now = self.now();
@@ -36,7 +36,7 @@ impl Troubles {
         }
     }
 
-    /// Returns all of them.
+    /// Returns the text of each problem.
     #[must_use]
     pub fn all(&self) -> Vec<String> {
         self.now().values().cloned().collect()

@@ -8,8 +8,8 @@
 //! or doubled.
 //!
 //! The suite simulates some thousand histories. `SLOTH_SIMULATIONS=1000000 SLOTH_SEED=7 cargo test --release
-//! --test suite simulation::` simulates more. Each history depends only on the seed and its number, which a failure
-//! names; `SLOTH_HISTORY=3501` prints that one step by step.
+//! --test suite simulation::` simulates more. Each history depends only on the seed and its number, which a
+//! failure reports; `SLOTH_HISTORY=3501` prints that history step by step.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -63,7 +63,7 @@ fn byte(offset: u64) -> u8 {
     u8::try_from(offset * 31 % 251).unwrap()
 }
 
-/// The only agent, by its name.
+/// Returns a selection of the only agent, by its name.
 fn choice() -> Choice {
     Choice::plain(&"a".parse::<Target>().unwrap().into()).unwrap()
 }
@@ -72,7 +72,7 @@ fn task() -> TaskId {
     TaskId { job: JobId::from_parts(1, 1), index: 0 }
 }
 
-/// A variable of the command, whose value the store must not keep.
+/// Returns a variable of the command, whose value the store must not keep after the end.
 fn secret() -> Variable {
     Variable { name: Bytes(b"PASSWORD".to_vec()), value: Bytes(b"hunter2".to_vec()) }
 }
@@ -111,8 +111,8 @@ enum ToMaster {
     Failed,
 }
 
-/// One Attach: what travels on it, and what each side knows of it.
-#[expect(clippy::struct_excessive_bools, reason = "facts that change apart from one another")]
+/// An Attach: its messages in transit, and the state of each side.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Stream {
     session: SessionId,
     attempt: u64,
@@ -135,10 +135,10 @@ struct Stream {
     master_alive: bool,
 }
 
-/// An order to stop the task, under way to the agent, or its answer under way back.
+/// An order to stop the task in transit to the agent, or its answer in transit to the master.
 enum Signal {
     Order(SessionId),
-    /// The agent's core has the order.
+    /// The agent's core has received the order.
     Asked(Ticket),
     Answer {
         known: bool,
@@ -179,7 +179,7 @@ struct AgentSide {
     is_starting: bool,
     /// The directory that it has opened.
     directory: u64,
-    /// When it sent the heartbeat that is under way to the master; `None` if there is none.
+    /// When it sent the heartbeat that is in transit to the master; `None` if there is none.
     heartbeat: Option<u64>,
     /// Whether it has begun another incarnation and must reconnect to report it.
     reconnects: bool,
@@ -206,7 +206,7 @@ impl AgentSide {
     }
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "what is true of each of its parts")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 struct Simulation {
     dice: Dice,
     /// True time, in milliseconds.
@@ -229,7 +229,8 @@ struct Simulation {
     log: Vec<u8>,
     synced: usize,
     session: SessionId,
-    /// The agent's newest heartbeat as the master received it, and when.
+    /// When the agent sent the newest heartbeat that the master has received, and when the master received
+    /// it.
     heard: Option<(u64, u64)>,
     agent: AgentSide,
     /// The id of the directory on the agent's disk. The next three fields are its contents.
@@ -250,13 +251,13 @@ struct Simulation {
     replies: HashMap<Ticket, Reply>,
     /// How often the command was started.
     starts: u32,
-    /// Until when the command may be started, by the true time.
+    /// The latest moment at which the command may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// Whether an operator was answered that no task can start any more, or that the agent is deleted.
+    /// Whether an operator was notified that no task can start any more, or that the agent is deleted.
     is_stopped: bool,
-    /// Whether an operator was answered so and that the master cannot record it yet. It holds as long as that
-    /// master lives.
+    /// Whether an operator was notified of that, and that the master cannot record it yet. Valid while that
+    /// master runs.
     is_stopped_unrecorded: bool,
     /// Whether an operator has deleted the agent.
     is_deleted: bool,
@@ -396,7 +397,7 @@ impl Simulation {
         let now = self.now();
         let mut looked_up = None;
         if !matches!(input, Input::Tick | Input::Heard(_)) {
-            self.trace(|| format!("master hears {input:?}"));
+            self.trace(|| format!("master receives {input:?}"));
         }
         for effect in self.master.step(input, now) {
             self.trace(|| format!("    {effect:?}"));
@@ -444,11 +445,11 @@ impl Simulation {
                 Effect::Publish(_, published) => {
                     if let Some(outcome) = published.state.outcome() {
                         let told = self.told.clone().unwrap_or_else(|| outcome.clone());
-                        assert!(self.may_tell(&told, outcome), "told {told}, and then {outcome}");
+                        assert!(self.may_tell(&told, outcome), "reported {told}, and then {outcome}");
                         self.told = Some(outcome.clone());
                     }
                 }
-                Effect::JobEnded(..) => assert!(self.told.is_some(), "it is over, and its task is not"),
+                Effect::JobEnded(..) => assert!(self.told.is_some(), "the job ended before its task"),
                 Effect::OutcomeStored(_) => {
                     for stream in &mut self.streams {
                         stream.outcome_stored |= stream.master_alive;
@@ -492,7 +493,7 @@ impl Simulation {
     /// The master sends the first message of an Attach.
     fn send_open(&mut self, at: usize) {
         let Some(ToAgent::Unsent { order, from }) = self.streams[at].to_agent.front() else { return };
-        // What lies before is acknowledged by it.
+        // The message acknowledges all bytes before `from`, so they must be on the disk.
         if !self.streams[at].master_alive || *from > self.synced as u64 {
             return;
         }
@@ -572,7 +573,8 @@ impl Simulation {
         }
     }
 
-    /// The master notices that a session is over. What it sent may still arrive: the agent need not have noticed.
+    /// The master notices that a session has ended. Its messages may still arrive, since the agent may not
+    /// have noticed.
     fn session_ends(&mut self) {
         let session = std::mem::take(&mut self.session);
         if session == SessionId(0) {
@@ -593,7 +595,7 @@ impl Simulation {
 
     fn crash_master(&mut self) {
         self.trace(|| "crash_master".to_owned());
-        // What was not synced is gone, and so is what was not written.
+        // Output that was not synced is lost, and so are the pending writes.
         self.log.truncate(self.synced);
         self.writes.clear();
         self.signals.clear();
@@ -612,8 +614,8 @@ impl Simulation {
         self.start_master();
     }
 
-    /// A restarted master may give more time if the wall clock was set: it does not know how much is left,
-    /// and gives no more than was requested.
+    /// Extends the deadline if the wall clock was set: a restarted master does not know how much time is
+    /// left, and may grant up to the requested time again.
     fn extend_deadline(&mut self, clock_jumped: bool) {
         if clock_jumped {
             self.deadline = self.deadline.max(self.time + self.within);
@@ -646,8 +648,8 @@ impl Simulation {
         self.restart_agent();
     }
 
-    /// The agent's memory of tasks is removed, while the agent runs or not. A running command continues,
-    /// unknown to the agent.
+    /// Removes the agent's memory of tasks, and may restart the agent. A running command continues, unknown
+    /// to the agent.
     fn wipe_agent(&mut self) {
         if self.was_restored {
             return;
@@ -877,7 +879,7 @@ impl Simulation {
             arrived: self.boottime(),
             revision: SealedRevision { revision: order.revision, seal: None },
         };
-        self.trace(|| format!("agent, which knows {:?}, takes {attach:?}", self.knowledge()));
+        self.trace(|| format!("agent, which knows {:?}, receives {attach:?}", self.knowledge()));
         self.agent_step(AgentInput::Open(Box::new(attach), ReplyTo::new(Ticket(at as u64))));
     }
 
@@ -885,12 +887,12 @@ impl Simulation {
     fn start(&mut self, spec: &TaskSpec) {
         assert!(self.time <= self.deadline, "started {} ms after its deadline", self.time - self.deadline);
         let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
-        assert!(!is_stopped, "started after an operator was told that it cannot");
+        assert!(!is_stopped, "started after an operator was notified that it cannot");
         // A lost outcome does not say that the command never started.
         let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
-        assert!(told.is_none(), "started after its outcome was told: {told:?}");
+        assert!(told.is_none(), "started after its outcome was reported: {told:?}");
         assert_eq!(self.starts, 0, "started again");
-        assert_eq!(spec.environment, [secret()], "its variables were forgotten before it was started");
+        assert_eq!(spec.environment, [secret()], "its variables were deleted before it was started");
         self.starts += 1;
         self.spool = true;
         self.command = Some(Running { printed: 0, ending: None, boot: self.boot });
@@ -933,7 +935,7 @@ impl Simulation {
         stream.to_master.push_back(answer);
     }
 
-    /// The agent sends what it may on a stream, at most two bytes at a time.
+    /// The agent sends the next bytes of a stream, at most two and up to the grant, or the end of the task.
     fn agent_sends(&mut self, at: usize) {
         let stream = &mut self.streams[at];
         let (Some((sent, grant)), Some(command)) = (stream.sending, &self.command) else { return };
@@ -947,7 +949,7 @@ impl Simulation {
         }
         let until = command.printed.min(grant).min(sent + 2);
         if sent < until {
-            assert!(sent >= self.spool_from, "bytes from {sent} were acknowledged, and are asked for again");
+            assert!(sent >= self.spool_from, "bytes from {sent} were acknowledged, and are requested again");
             stream.to_master.push_back(ToMaster::Output(sent, (sent..until).map(byte).collect()));
             stream.sending = Some((until, grant));
         } else if let Some(ending) = &command.ending
@@ -999,7 +1001,7 @@ impl Simulation {
         }
     }
 
-    /// The master notices that a stream is broken; what it sent before may still arrive.
+    /// The master notices that a stream is broken. Messages that were sent before may still arrive.
     fn cut(&mut self, at: usize) {
         if self.dice.roll(2) == 0 {
             self.streams[at].agent_alive = false;
@@ -1024,7 +1026,7 @@ impl Simulation {
             }
             Signal::Asked(ticket) => {
                 let (known, incarnation) = match self.agent.replies.remove(ticket) {
-                    // It waits for the start.
+                    // The core waits until the start has ended.
                     None => return,
                     Some(AgentReply::Cancelled(Ok(CancelledTask::NeverStarted(incarnation)))) => {
                         (false, incarnation)
@@ -1054,7 +1056,7 @@ impl Simulation {
         }
     }
 
-    /// The clocks' messages move: a heartbeat to the master, a ping to the agent.
+    /// Moves the messages that carry clocks: a heartbeat to the master, and a ping to the agent.
     fn clocks_move(&mut self) {
         if self.frozen {
             return;
@@ -1202,12 +1204,12 @@ impl Simulation {
     /// Checks that the stored outcome is the reported one, and true.
     fn check(&self) {
         let Some(stored) = &self.disk.job else {
-            return assert!(self.was_restored, "only a backup from before the job does not know it");
+            return assert!(self.was_restored, "only a restored store may lack the job");
         };
         let TaskState::Ended(outcome) = &stored.tasks[0].task.state else { panic!("no outcome") };
-        assert_eq!(stored.options.environment, [], "what was for the command alone is kept behind its end");
+        assert_eq!(stored.options.environment, [], "the command's variables are kept after its end");
         if let Some(told) = &self.told {
-            assert!(self.may_tell(told, outcome), "told {told}, and stored {outcome}");
+            assert!(self.may_tell(told, outcome), "reported {told}, and stored {outcome}");
         }
         let whole: Vec<u8> = (0..LENGTH).map(byte).collect();
         match &outcome.ending {
@@ -1225,7 +1227,7 @@ impl Simulation {
                 assert!(self.starts == 0 || self.was_restored, "it never started: {outcome}");
             }
             Ending::Lost(_) => {
-                assert!(self.was_forgotten || self.is_deleted, "nobody had forgotten anything: {outcome}");
+                assert!(self.was_forgotten || self.is_deleted, "the agent's memory was intact: {outcome}");
             }
             Ending::Refused(_) => {
                 let may_have_run = self.was_restored && self.was_drained;

@@ -66,7 +66,7 @@ async fn decision(agent: &Agent, attach: OpenedAttach) -> Decision {
     agent.open(attach).await.unwrap().decision
 }
 
-/// Waits until this number of directories of tasks exists.
+/// Waits until this number of task directories exists.
 async fn until_left(agent: &Agent, count: usize) {
     tokio::time::timeout(Duration::from_secs(30), async {
         while known_tasks(&agent.layout).unwrap().len() != count {
@@ -110,7 +110,7 @@ async fn memory_that_is_removed_begins_another_incarnation_of_which_the_master_i
     assert!(matches!(decision, Decision::OtherIncarnation { .. }), "{decision:?}");
     assert_ne!(incarnation(&agent).await, life);
     agent.renewed.notified().await;
-    // Without a task it is found at the next check.
+    // Without a task the next check finds it.
     std::fs::remove_dir_all(agent.layout.tasks()).unwrap();
     agent.tell(Input::CheckMemory).await;
     agent.renewed.notified().await;
@@ -220,7 +220,7 @@ async fn finished_tasks_are_remembered_and_their_directories_removed() {
     assert_eq!(known_tasks(&first.layout).unwrap(), [id(2)]);
     first.finish(id(2), ending()).await.unwrap();
     drop(first);
-    // What the last one left is removed by the next, when it is idle.
+    // The next agent removes the left-over directories when it is idle.
     let again = agent(dir.path());
     assert_eq!(again.unfinished().await.unwrap(), []);
     until_left(&again, 0).await;

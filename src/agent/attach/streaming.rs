@@ -1,4 +1,5 @@
-//! The position of an Attach in its task's spool, and its requests to the task's shim. Knows nothing of the master.
+//! The position of an Attach in its task's spool, and its requests to the task's shim. Does not communicate
+//! with the master.
 
 use std::io;
 
@@ -13,26 +14,26 @@ use crate::{
     sys::{clock::boottime_ns, disk::Disk, process::boot_id},
 };
 
-/// What an Attach that begins to stream knows of its task.
+/// The state of a task when an Attach begins to stream it.
 pub(super) struct Hold {
     pub(super) process: Option<TaskProcess>,
-    /// The process was asked to say when there is output.
+    /// Whether the process was asked to report new output, and has not answered.
     pub(super) waits: bool,
-    /// The command reads what an operator sends.
+    /// Whether the command reads input from an operator.
     pub(super) is_fed: bool,
-    /// Since the task's start.
+    /// The time since the task's start.
     pub(super) elapsed_ns: u64,
-    /// The machine was rebooted since.
+    /// Whether the machine was rebooted since the task's start.
     pub(super) is_of_other_boot: bool,
 }
 
 impl Hold {
-    /// Of a task that was started on this connection to its process.
+    /// Returns the state of a task that was started on this connection to its process.
     pub(super) fn fresh(process: TaskProcess, is_fed: bool) -> Self {
         Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
     }
 
-    /// Of a task that has a directory.
+    /// Reads the state of a task that was started before, and tries to connect to its process.
     pub(super) fn found(task: &TaskLayout) -> io::Result<Self> {
         let record = record_of(task)?;
         let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
@@ -44,29 +45,29 @@ impl Hold {
     }
 }
 
-/// Where an Attach stands in its task's spool.
+/// The position of an Attach in its task's spool.
 pub(super) struct SpoolStream {
     pub(super) task: TaskLayout,
     pub(super) process: Option<TaskProcess>,
     pub(super) reader: SpoolReader,
-    /// The master takes bytes before this offset.
+    /// The end of the bytes that the master accepts.
     pub(super) grant: u64,
-    /// The spool holds bytes before this offset.
+    /// The end of the bytes that are known to be in the spool.
     pub(super) spooled: u64,
     pub(super) ending: Option<TaskEnding>,
-    /// An answer of the process is due.
+    /// Whether the process was asked to report new output, and has not answered.
     pub(super) waits: bool,
     pub(super) feeding: Feeding,
 }
 
-/// What an Attach has to do with its command's input.
+/// The state of the transfer of input to the command.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Feeding {
-    /// The command reads what an operator sends.
+    /// Whether the command reads input from an operator.
     pub(super) is_wanted: bool,
-    /// The process was asked to say how far it has read.
+    /// Whether the process was asked to report how much input it has read.
     pub(super) is_asked: bool,
-    /// Input was given to the process on this connection.
+    /// Whether input was sent to the process on this connection.
     pub(super) has_begun: bool,
 }
 
@@ -75,7 +76,7 @@ impl SpoolStream {
         self.reader.offset() < self.spooled.min(self.grant)
     }
 
-    /// Asks the process to say when there is more than was read, once.
+    /// Asks the process to report new output and consumed input, unless a request is pending already.
     pub(super) async fn ask(&mut self) {
         if let (true, false, Some(process)) =
             (self.feeding.is_wanted, self.feeding.is_asked, &mut self.process)
@@ -88,7 +89,7 @@ impl SpoolStream {
         }
         if let Some(process) = &mut self.process {
             let wait = TaskRequest::Wait { past: self.spooled };
-            // A process that is gone says so with the end of the connection.
+            // If the process has ended, so does the connection, which is noticed when it is read.
             let _ = process.say(&wait).await;
             self.waits = true;
         }
@@ -104,7 +105,7 @@ impl SpoolStream {
                 self.spooled = ending.end_offset;
                 self.ending = Some(ending);
             }
-            // The disk tells how it ended, or that it continues.
+            // The disk shows whether and how the task has ended.
             _ => {
                 self.process = None;
                 self.feeding.is_asked = false;
@@ -113,7 +114,7 @@ impl SpoolStream {
         self.waits = false;
     }
 
-    /// Takes a message of the master.
+    /// Handles a message of the master.
     pub(super) async fn take(&mut self, request: AttachRequest) -> io::Result<()> {
         match request {
             AttachRequest::Grant(to) => self.grant = self.grant.max(to),
@@ -121,7 +122,7 @@ impl SpoolStream {
             AttachRequest::Stdin(stdin) => {
                 if let Some(process) = &mut self.process {
                     self.feeding.has_begun = true;
-                    // A process that is gone reads no more, and says how it ended.
+                    // A process that has ended reads no input; the end of its connection is noticed.
                     let _ = process.feed(stdin.offset, &stdin.data, stdin.is_end).await;
                 }
             }
@@ -142,7 +143,7 @@ impl SpoolStream {
         } else if self.ending.is_some() {
             spool::drop_before(&Disk::default(), &self.task.spool(), offset)
         } else {
-            // Its process may live, and counts on what it has written.
+            // The process may be alive, and relies on the spool that it has written.
             Ok(())
         }
     }

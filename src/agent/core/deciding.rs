@@ -7,7 +7,7 @@ use super::{
 };
 use crate::domain::{agent::START_PERMISSION, attach::StartPermission, ids::TaskId};
 
-/// Why an agent on its master's machine does not run an operator's command.
+/// The reason that an agent on its master's machine gives when it refuses an operator's command.
 const FOR_ADMINS_ONLY: &str = "this agent is on the master's machine, where a command could make its operator an administrator: \
                                it accepts those of administrators only, unless it was started with --trust-operators";
 
@@ -17,12 +17,12 @@ enum StartUntil {
     Never,
     /// The task may be started until then.
     Until(Boottime),
-    /// Not known before more is known of the master's clock.
+    /// Unknown until more is known of the master's clock.
     Unknown,
 }
 
 impl Core {
-    /// Takes a question about a task. It is decided when those before it are.
+    /// Adds a question about a task. It is decided after the questions before it.
     pub(super) fn ask(&mut self, id: TaskId, question: Question) {
         let task = self.tasks.entry(id).or_default();
         task.waiting.push_back(question);
@@ -123,7 +123,7 @@ impl Core {
         self.set_current(id, question, Progress::Promising(incarnation));
     }
 
-    /// Determines until when a task of which the disk knows nothing may be started.
+    /// Determines until when a task may be started that is unknown to the disk.
     fn start_until(&self, attach: &OpenedAttach, date_by: Boottime) -> StartUntil {
         let is_own = attach.incarnation == self.incarnation;
         let Some(StartPermission { within, .. }) = attach.start.as_ref().filter(|_| is_own) else {
@@ -205,7 +205,7 @@ impl Core {
 
     fn opened(&mut self, id: TaskId, reply: Opener, decision: Decision) {
         self.effects.push(Effect::Opened(id, reply.ticket(), Ok(decision)));
-        // After the answer: a file is not written before a short command.
+        // After the answer, so that a short command does not wait for a write.
         self.save_seen();
     }
 

@@ -3,9 +3,9 @@
 use super::{Boottime, Effect};
 use crate::domain::{ids::TaskId, reply_to::ReplyTo};
 
-/// How long, in milliseconds, no task finishes before the directories of finished ones are removed.
+/// How long after the last task has finished the directories are removed, in milliseconds.
 const REMOVE_AFTER_MS: u64 = 1_000;
-/// The number of directories that are removed without waiting.
+/// The number of directories at which the removal no longer waits.
 pub(super) const MAX_LEFT_OVER: usize = 64;
 
 /// Finished tasks whose directories still exist.
@@ -32,7 +32,7 @@ impl LeftOver {
         self.callers.push(reply);
     }
 
-    /// A removal has ended.
+    /// Notes that a removal has ended.
     pub(super) fn removed(&mut self) {
         self.is_removing = false;
     }
@@ -41,7 +41,7 @@ impl LeftOver {
         self.remove_at.filter(|_| !self.is_removing)
     }
 
-    /// Begins what is due.
+    /// Begins a removal that is due. Answers the callers if nothing is left over.
     pub(super) fn settle(&mut self, now: Boottime, effects: &mut Vec<Effect>) {
         if self.is_removing {
             return;

@@ -1,31 +1,33 @@
 //! Estimates how long a message of the master was in transit, from the time on the master's clock at which it was sent.
 //!
-//! Nobody sets that clock by this machine's. But a message that answers one of the agent's was not sent before that one, and
-//! so shows how far the two clocks are apart at least. By the best such answer every message is judged: it is taken for a
-//! little older than it is, by what the agent's quickest message needs on its way, and never for younger. So it does not
-//! matter where a message waited: in a network, in a socket, or for a process that was frozen.
+//! The two clocks are not synchronized. But an answer of the master is sent after the agent's message that it
+//! answers, which gives a lower bound for the offset between the clocks. The highest bound is applied to
+//! every message. It makes a message look slightly older than it is, by the shortest transit time of the
+//! agent's messages, and never younger. So it does not matter where a message waited: in a network, in a
+//! socket, or for a process that was frozen.
 //!
-//! A virtual machine may be stopped together with its clock. That shows as soon as something comes that was sent meanwhile,
-//! since it seems to come before it was sent: then nothing is believed that was known before. Of a message that was sent
-//! before the stop nobody on this machine can tell that it is old. Knows no messages.
+//! A virtual machine may be stopped together with its clock. A message that was sent during the stop shows
+//! this, since it seems to arrive before it was sent: the known offsets are discarded then. If a message was
+//! sent before the stop, this machine cannot detect that it is old. Does not depend on the types of messages.
 
 use std::time::Duration;
 
 use super::Boottime;
 use crate::domain::session::{Echo, SentAt};
 
-/// The clocks of two machines drift apart, so that an answer from long ago says nothing about a message of today.
+/// The length of a window. Older offsets are discarded, since the clocks of two machines drift apart.
 const WINDOW: Duration = Duration::from_mins(5);
 
-/// How many milliseconds before its sending a message may seem to arrive: clocks are read in milliseconds, and drift between
-/// two messages.
+/// How many milliseconds before it was sent a message may seem to arrive: clocks are read in milliseconds,
+/// and drift between two messages.
 const SLACK_MS: u64 = 20;
 
 /// What is known of the clock of the master that the agent is connected to.
 #[derive(Clone, Copy, Debug)]
 pub struct MasterClock {
     clock: u64,
-    /// This machine's clock minus the master's, at least: in this window, and in the one before.
+    /// The highest lower bounds of this machine's clock minus the master's: in this window, and in the one
+    /// before.
     offsets: [Option<i64>; 2],
     /// When the window began.
     since: Boottime,
@@ -36,12 +38,14 @@ fn difference(own: Boottime, masters_ms: u64) -> i64 {
 }
 
 impl MasterClock {
-    /// Notes a message that was received, and what it answers; `known` is what was known before.
+    /// Updates the knowledge of the clock with a received message and the message that it answers. `known` is
+    /// the earlier knowledge.
     #[must_use]
     pub fn note(known: Option<Self>, sent: SentAt, echo: Option<Echo>, received: Boottime) -> Self {
         let fresh = Self { clock: sent.clock, offsets: [None, None], since: received };
         let mut clock = known.filter(|known| known.clock == sent.clock).unwrap_or(fresh);
-        // By a larger one this message would have come before it was sent: the machine was stopped, and its clock with it.
+        // With a larger offset this message would have arrived before it was sent: the machine was stopped,
+        // and its clock too.
         let largest = difference(received, sent.at_ms);
         if clock.offset().is_some_and(|offset| offset > largest) {
             clock.offsets = [None, None];
@@ -61,8 +65,9 @@ impl MasterClock {
         self.offsets[0].max(self.offsets[1])
     }
 
-    /// The earliest moment, on this machine's clock, at which a message that `arrived` then can have been sent. `None` when
-    /// nothing is known of the sender's clock, or the message shows that what was known is no longer true.
+    /// Returns the earliest moment, on this machine's clock, at which a message that arrived at `arrived` can
+    /// have been sent. `None` if nothing is known of the sender's clock, or if the message shows that the
+    /// offset is not valid any more.
     #[must_use]
     pub fn sent_at(&self, sent: SentAt, arrived: Boottime) -> Option<Boottime> {
         let offset = self.offset().filter(|_| sent.clock == self.clock)?;
@@ -84,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        /// The master's clock is a constant apart from the agent's; both send messages that take any time.
+        /// The offset of the master's clock is constant; the messages of both sides have any transit time.
         #[test]
         fn no_message_is_taken_for_younger_than_it_is(
             apart in 0u64..2_000_000,
@@ -124,18 +129,18 @@ mod tests {
         let clock = MasterClock::note(None, sent(1_000), Some(Echo { at_ms: 501_000, age_ms: 0 }), 501_001);
         assert_eq!(clock.sent_at(sent(5_000), 505_000), Some(505_000));
         assert_eq!(clock.sent_at(sent(5_010), 505_000), Some(505_000), "it was not sent after it came");
-        // For a minute the agent's machine did not run, and its clock neither: what was sent meanwhile shows it, and so
-        // does what is sent later.
+        // The agent's machine and its clock were stopped for a minute. Messages that were sent during the
+        // stop and after it show that.
         assert_eq!(clock.sent_at(sent(30_000), 505_001), None);
         assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
-        // What the master echoes is from before the stop.
+        // The echoed message was sent before the stop.
         let echo = Some(Echo { at_ms: 504_000, age_ms: 60_000 });
         let clock = MasterClock::note(Some(clock), sent(64_000), echo, 505_001);
         assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
         assert_eq!(
             clock.sent_at(sent(65_000), 575_000),
             None,
-            "nor is what waited longer than the stop lasted"
+            "not even a message that waited longer than the stop lasted"
         );
         let echo = Some(Echo { at_ms: 505_100, age_ms: 10 });
         let clock = MasterClock::note(Some(clock), sent(65_111), echo, 505_112);
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn an_old_answer_says_nothing_about_clocks_that_drift() {
         let mut clock = None;
-        // A second a minute, which no clock drifts.
+        // A drift of a second a minute, which is more than that of any real clock.
         for minute in 0..=60u64 {
             let (own, masters) = (600_000 + minute * 59_000, minute * 60_000);
             clock = Some(MasterClock::note(clock, sent(masters), Some(Echo { at_ms: own, age_ms: 0 }), own));

@@ -17,7 +17,7 @@ use crate::domain::{
 /// A moment on `CLOCK_BOOTTIME`, which includes the time during which the machine was suspended, in milliseconds.
 pub type Boottime = u64;
 
-/// The disk failed, and this is why. A failed read says nothing about the task.
+/// The reason why the disk failed. A failed read says nothing about the task.
 #[derive(Clone, Debug, PartialEq, Eq, Display)]
 pub struct DiskError(pub String);
 
@@ -170,9 +170,9 @@ pub enum Input {
     StartEnded(TaskId, StartEnd),
     /// The directory with the agent's memory of tasks was replaced. Comes before the answer of the look-up that found it.
     MemoryReplaced(Incarnation),
-    /// It is time to look whether the directory with the agent's memory of tasks is in its place.
+    /// It is time to check whether the directory with the agent's memory of tasks is in its place.
     CheckMemory,
-    /// The agent believes in this CA.
+    /// The agent trusts this CA.
     BelongTo(Fingerprint),
     /// The master has accepted the session.
     Welcomed {
@@ -200,9 +200,9 @@ pub enum Input {
     RemoveLeftOver(ReplyTo<()>),
     /// The answer to [`Effect::RemoveDirectories`].
     Removed,
-    /// What the agent reports when it connects.
+    /// A caller asks what the agent reports when it connects.
     Introduce(ReplyTo<Introduction>),
-    /// The tasks that are being started.
+    /// A caller asks which tasks are being started.
     ListStarting(ReplyTo<Vec<TaskId>>),
     /// The time that [`super::Core::due`] returned has come.
     Tick,
@@ -221,10 +221,10 @@ pub enum Effect {
         id: TaskId,
         /// What to run.
         spec: Box<TaskSpec>,
-        /// Until when it may be started.
+        /// The latest moment at which it may be started.
         start_until: Boottime,
     },
-    /// Tell the Attach that has a task that the one with this attempt takes its place.
+    /// Notify the Attach that has a task that the one with this attempt takes its place.
     Supersede(TaskId, u64),
     /// The Attach that had a task has ended.
     Release(TaskId),
@@ -234,7 +234,7 @@ pub enum Effect {
     Reply(Ticket, Reply),
     /// Write the highest revision that was seen, and the CA of the master whose store that is.
     SaveSeen(Option<Fingerprint>, SealedRevision),
-    /// Look whether the directory with the agent's memory of tasks is in its place.
+    /// Check whether the directory with the agent's memory of tasks is in its place.
     CheckMemory,
     /// Report the new incarnation to the master.
     ReportIncarnation,

@@ -1,8 +1,8 @@
 //! The agent's decisions about tasks: which one is started, resumed, refused or forgotten. Pure: takes inputs, and returns
 //! effects.
 //!
-//! No task is ever started a second time because something was forgotten, and none is started by a permission that was in
-//! transit for too long: an operator may have cancelled the task meanwhile, or its deadline may have passed.
+//! A loss of memory never leads to a second start of a task. A permission that was in transit for too long
+//! starts nothing: an operator may have cancelled the task meanwhile, or its deadline may have passed.
 
 mod deciding;
 mod left_over;

@@ -16,8 +16,8 @@ use crate::domain::{
     session::{Echo, SentAt},
 };
 
-/// How long, in milliseconds, a permission to start waits for the session, whose first message brings the master's clock: the
-/// two messages may overtake each other.
+/// How long a permission to start waits for the master's clock, in milliseconds. The first message of the
+/// session contains the clock, and may arrive after the permission.
 pub(super) const WAIT_FOR_CLOCK_MS: u64 = 2_000;
 
 /// A caller that opens an Attach.
@@ -79,7 +79,7 @@ impl Core {
         self
     }
 
-    /// Takes an input, and returns its effects. `now` must not decrease.
+    /// Processes an input, and returns its effects. `now` must not decrease.
     pub fn step(&mut self, input: Input, now: Boottime) -> Vec<Effect> {
         self.now = now;
         match input {
@@ -102,7 +102,7 @@ impl Core {
             Input::CheckMemory => self.effects.push(Effect::CheckMemory),
             Input::BelongTo(ca) => self.belong_to(ca),
             Input::Welcomed { guards_master, revision, sent, echo } => {
-                // Before the master's clock is known: that starts what waits for it.
+                // Before the clock is noted, since that decides on the Attaches that wait for it.
                 self.guards_master = guards_master;
                 self.see(revision);
                 self.save_seen();

@@ -1,4 +1,4 @@
-//! What the core keeps of one task: its Attaches, and the questions about it. Makes no decisions.
+//! The core's state of one task: its Attaches, and the questions about it. Makes no decisions.
 
 use std::collections::VecDeque;
 
@@ -22,10 +22,10 @@ pub(super) enum Question {
     Finish(TaskEnding, ReplyTo<Result<(), DiskError>>),
 }
 
-/// How far the decision on a question is.
+/// The progress of the decision on a question.
 #[derive(Debug)]
 pub(super) enum Progress {
-    /// The disk is asked what it knows.
+    /// The disk is being read.
     LookingUp,
     /// The end of the task is being written.
     Finishing,
@@ -35,10 +35,10 @@ pub(super) enum Progress {
     Starting,
 }
 
-/// The state of one task. Exists only while there is something to keep.
+/// The state of one task. It is removed when it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Task {
-    /// The highest attempt of its Attaches; `None` once the disk prevents the start for ever.
+    /// The highest attempt of its Attaches; `None` when a record on the disk prevents the start permanently.
     pub(super) attempt: Option<u64>,
     /// The attempt of the Attach that has the task.
     pub(super) holder: Option<u64>,
@@ -54,7 +54,7 @@ impl Task {
         matches!(self.current, Some((_, Progress::Starting)))
     }
 
-    /// Reports whether nothing of the task must be kept.
+    /// Reports whether the state can be removed.
     pub(super) fn is_empty(&self) -> bool {
         self.attempt.is_none() && self.holder.is_none() && self.current.is_none() && self.waiting.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The core on a model of the agent's disk.
+//! Tests of the core with a model of the agent's disk.
 
 mod histories;
 
@@ -37,7 +37,7 @@ fn revision(epoch: u64, number: u64) -> SealedRevision {
     SealedRevision { revision: (epoch, number).into(), seal: None }
 }
 
-/// An Attach whose permission is valid for a second; `boot` names the incarnation for which it is.
+/// Returns an Attach with a permission that is valid for a second, in the incarnation that `boot` names.
 fn attach(attempt: u64, may_start: bool, boot: &str) -> OpenedAttach {
     let permission = || StartPermission { spec: TaskSpec::example(), within: Duration::from_secs(1) };
     OpenedAttach {
@@ -55,7 +55,7 @@ fn attach(attempt: u64, may_start: bool, boot: &str) -> OpenedAttach {
 struct World {
     core: Core,
     now: Boottime,
-    /// Where it is not `Nothing`.
+    /// What the disk knows of each task. Tasks with `Nothing` are left out.
     disk: HashMap<TaskId, Knowledge>,
     disk_fails: bool,
     tickets: Ticket,
@@ -64,7 +64,8 @@ struct World {
     /// The starts that have not ended.
     starting: VecDeque<TaskId>,
     starts: u32,
-    /// Each task whose Attach was told that a later one takes its place, with that one's attempt.
+    /// The tasks whose Attach was notified that a later Attach takes its place, with the attempt of the later
+    /// Attach.
     superseded: Vec<(TaskId, u64)>,
     saved: Option<(Option<Fingerprint>, SealedRevision)>,
     removing: Vec<TaskId>,
@@ -230,7 +231,7 @@ fn an_expired_permission_starts_nothing_and_promises_nothing() {
     let again = OpenedAttach { arrived: NOW + 500, ..attach(2, true, "boot") };
     assert_eq!(world.decide(again), None);
     assert_eq!(world.starts, 1);
-    // However long the master says that it is valid.
+    // The maximum applies even if the master grants a longer permission.
     let mut world = World::new();
     world.now = NOW + 60_000;
     let mut long = attach(1, true, "boot");
@@ -248,7 +249,7 @@ fn the_higher_attempt_wins_and_a_late_lower_one_starts_nothing() {
     assert_eq!(world.superseded, []);
     assert_eq!(world.decide(attach(3, false, "boot")), Some(Decision::Resume));
     assert_eq!(world.superseded, [(id(0), 3)]);
-    // The end of an earlier Attach is not the end of the later one's.
+    // The end of an earlier Attach does not end the later one.
     world.step(Input::AttachEnded { id: id(0), attempt: 2 });
     world.decide(attach(4, false, "boot"));
     assert_eq!(world.superseded, [(id(0), 3), (id(0), 4)]);

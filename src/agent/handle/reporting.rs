@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Agent {
-    /// Reads the disk on a thread of its own, since a disk may not answer for a long time.
+    /// Reads the disk on a separate thread, since a disk may not answer for a long time.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Self) -> T + Send + 'static,
@@ -34,12 +34,12 @@ impl Agent {
         unfinished.await.map_err(|_| AgentError::Ending)
     }
 
-    /// Returns the tasks whose process lives, and those that are being started.
+    /// Returns the tasks whose process is alive, and those that are being started.
     ///
     /// # Errors
-    /// When the disk cannot be read, which says nothing about what runs.
+    /// When the disk cannot be read, which says nothing about the running tasks.
     pub async fn running(&self) -> Result<Vec<TaskId>, AgentError> {
-        // Before the disk: a task that is started meanwhile is in both.
+        // Queried before the disk is read: a task that starts in between is in both lists.
         let mut running = self.ask(Input::ListStarting).await?;
         running.extend(self.read(|agent| live_tasks(&agent.layout)).await?.map_err(DiskError::from)?);
         running.sort_unstable();
@@ -47,7 +47,7 @@ impl Agent {
         Ok(running)
     }
 
-    /// Returns whether no task runs. `false` if the disk cannot be read.
+    /// Reports whether no task is running. False if the disk cannot be read.
     pub async fn is_idle(&self) -> bool {
         self.running().await.is_ok_and(|running| running.is_empty())
     }
@@ -55,7 +55,7 @@ impl Agent {
     /// Returns the number of running tasks, for display. 0 if it is not known.
     pub async fn running_count(&self) -> u32 {
         let running = self.running().await;
-        let running = running.inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));
+        let running = running.inspect_err(|error| tracing::error!(%error, "cannot read the running tasks"));
         running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
     }
 
@@ -67,7 +67,7 @@ impl Agent {
     fn troubles_now(&self) -> Vec<String> {
         let tasks = self.layout.tasks();
         let disk = trouble_of(&tasks).or_else(|| {
-            // Checked only if something has begun in memory before.
+            // Checked only if a task was started in memory before.
             let is_suspect = self.layout.emergency().path().is_some();
             (is_suspect && takes_nothing(&tasks)).then_some("not taking anything")
         });

@@ -1,4 +1,4 @@
-//! What is spooled is read as it was written, whatever is written over, cut or damaged.
+//! Spooled output is read as it was written, even if segments are reused, cut or damaged.
 
 use std::fs::{self, OpenOptions};
 
@@ -49,7 +49,7 @@ proptest! {
         let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
         let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
         let (mut written, mut read) = (0u64, 0u64);
-        // Each byte tells its offset, modulo a prime.
+        // Each byte is its offset modulo a prime.
         let byte = |offset: u64| u8::try_from(offset % 251).unwrap();
         for (size, behind, is_tight) in steps {
             let payload: Vec<u8> = (written..written + size as u64).map(byte).collect();
@@ -79,7 +79,7 @@ fn bytes_read_before_they_were_announced_are_read_again() {
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"announced").unwrap();
     let announced = writer.end();
-    // Half of what is being written shows already.
+    // A part of the next frame is visible before it is reported.
     let header = Header::new(0, Stream::Stdout, announced, 0, b"later", UNBOUND);
     let path = segment_path(dir.path(), 0);
     let size = fs::metadata(&path).unwrap().len();
@@ -223,7 +223,7 @@ struct History {
     writer: SpoolWriter,
     reader: SpoolReader,
     written: u64,
-    /// Where the reader is, and before which offset the master has everything.
+    /// The offset of the reader. The next field is the offset up to which the master has stored the output.
     read: u64,
     acknowledged: u64,
 }
@@ -244,7 +244,8 @@ impl History {
         (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
     }
 
-    /// Reads what there is before `until`: every byte is what was printed there, and only what the master has is missing.
+    /// Reads the output before `until`, and checks it: every byte is correct, and only acknowledged bytes are
+    /// missing.
     fn read_on(&mut self, until: u64) -> io::Result<()> {
         loop {
             match self.reader.read(until)? {
@@ -280,7 +281,7 @@ impl History {
                 let offset = self.model.roll(self.read + 1);
                 self.acknowledged = self.acknowledged.max(offset);
                 let is_tight = self.model.roll(4) == 0;
-                // What could not be unlinked is with the next call.
+                // Segments that could not be removed are removed by the next call.
                 let _ = self.writer.acknowledge(offset, is_tight);
             }
             7 => {
@@ -311,7 +312,7 @@ fn a_spool_on_a_failing_disk_loses_nothing_with_its_processes_and_invents_nothin
             history.model.restart();
             history.start_reading_anew(false);
             let whole = whole_end(&history.disk, &history.directory).unwrap();
-            // The last write may have failed with all of it written.
+            // The last write may have failed although all of it was written.
             assert!(whole >= history.written, "seed {seed}");
             history.read_on(whole).unwrap();
             assert_eq!(history.read, whole, "seed {seed}");
@@ -321,7 +322,7 @@ fn a_spool_on_a_failing_disk_loses_nothing_with_its_processes_and_invents_nothin
             let whole = whole_end(&history.disk, &history.directory).unwrap();
             assert!(whole <= history.written, "seed {seed}");
             shortened += u32::from(whole < history.written);
-            // Of what is missing, all is behind what is given: nobody acknowledged it.
+            // Missing output is allowed at the end, even though it was not acknowledged.
             history.acknowledged = history.written;
             history.read_on(history.written).unwrap();
         }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Connects to the supervisor, wherever it listens.
+/// Connects to the supervisor, in the data directory or in the emergency directory.
 fn connect(layout: &Layout) -> io::Result<UnixStream> {
     socket::connect(&layout.supervisor_socket()).or_else(|error| {
         let emergency = layout.emergency_socket().ok_or(io::ErrorKind::NotFound)?;
@@ -24,10 +24,10 @@ fn connect(layout: &Layout) -> io::Result<UnixStream> {
     })
 }
 
-/// Connects to the supervisor of a data directory, and starts one where there is none, which is this process's child then.
+/// Connects to the supervisor of a data directory. If there is none, starts one as a child of this process.
 ///
 /// # Errors
-/// When there is none and none can be started.
+/// When there is no supervisor and none can be started.
 pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child>)> {
     if let Ok(socket) = connect(layout) {
         return Ok((socket, None));
@@ -57,11 +57,12 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
     Err(io::Error::other(reason))
 }
 
-/// Orders the agent of a data directory to end; calls `stopping` with the number of running tasks, then waits. Returns how
-/// many tasks could not be killed, or `None` when the supervisor is gone without having told.
+/// Orders the agent of a data directory to stop, calls `stopping` with the number of running tasks, and
+/// waits. Returns the number of tasks that could not be killed, or `None` if the supervisor ended without a
+/// report.
 ///
 /// # Errors
-/// When no supervisor listens there.
+/// When no supervisor is listening.
 pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
     let mut socket = connect(layout)?;
     socket.write_all(&line(&SupervisorRequest::Stop { grace_ms }))?;

@@ -32,11 +32,11 @@ use crate::{
     },
 };
 
-/// Where shells and programs are looked for.
+/// The search path for shells, and `PATH` of commands.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What commands of this machine's user are started with. Looked up once by the supervisor: asking the name service takes
-/// longer than forking.
+/// The user as which commands run, and the shell that runs them. Looked up once by the supervisor, since a
+/// query of the name service takes longer than a fork.
 #[derive(Debug)]
 pub struct Account {
     shell: Option<(&'static str, PathBuf)>,
@@ -46,7 +46,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// This process's user, and the shell that runs its commands: bash, else sh.
+    /// Looks up the user of this process, and the shell that runs its commands: bash, or sh if there is no
+    /// bash.
     #[must_use]
     pub fn look_up() -> Self {
         let user = User::from_uid(getuid()).ok().flatten();
@@ -65,7 +66,8 @@ impl Account {
     }
 }
 
-/// How long it is tried to start a command where there are no further process ids, and how often.
+/// How long to try to start a command while there are no free process ids. The next constant is the pause
+/// between two attempts.
 const START_TRIES: Duration = Duration::from_secs(1);
 const START_AGAIN: Duration = Duration::from_millis(10);
 
@@ -76,18 +78,18 @@ pub(super) struct Started {
     pub(super) pid: i32,
     /// Its standard output, or its terminal.
     pub(super) stdout: File,
-    /// Its standard error; a terminal has none of its own.
+    /// Its standard error; `None` for a terminal, which has only one stream.
     pub(super) stderr: Option<File>,
-    /// What it reads.
+    /// Its standard input.
     pub(super) input: Input,
 }
 
-/// Starts a task's command with its pipes, or in its terminal.
+/// Starts a task's command with pipes, or in a terminal.
 ///
-/// Where there are no further process ids it calls `no_process` once, and tries again for a while.
+/// If there are no free process ids, calls `no_process` once, and retries for [`START_TRIES`].
 ///
 /// # Errors
-/// In words, when nothing was started.
+/// The reason as text, when nothing was started.
 pub(super) fn start_command(
     record: &TaskRecord,
     account: &Account,
@@ -96,7 +98,7 @@ pub(super) fn start_command(
     let spec = &record.spec;
     let (shell, program) = program_of(record, account)?;
     let directory = working_directory(spec, &account.home, &record.agent)?;
-    // The command begins where its parent is, which is nowhere else for longer than that.
+    // The command inherits the working directory of this process, which changes back to `/` afterwards.
     let in_directory = env::set_current_dir(&directory);
     in_directory.map_err(|error| cannot_run_in(&directory, &record.agent, &error))?;
     let start = || match &spec.input {
@@ -117,8 +119,8 @@ pub(super) fn start_command(
     started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
 }
 
-/// Goes through what a task needs short of starting its command. What a process touches for the first time costs it
-/// more than what it does with it, and before there is a task there is time for that.
+/// Prepares a dummy task without starting its command. The first access to code and memory costs a process
+/// more than the work itself, so this is done before a task arrives.
 pub(super) fn rehearse(account: &Account) {
     let Ok(command) = Command::new(vec![b"true".to_vec()]) else { return };
     let spec = TaskSpec {
@@ -149,7 +151,8 @@ pub(super) fn rehearse(account: &Account) {
     let _ = working_directory(&record.spec, &account.home, &record.agent);
 }
 
-/// The shell that runs a task's command, and all that it is given.
+/// Returns the name of the shell that runs a task's command, and the program with its arguments and
+/// environment.
 fn program_of(record: &TaskRecord, account: &Account) -> Result<(&'static str, Program), String> {
     let spec = &record.spec;
     let Some((shell, path)) = &account.shell else {
@@ -215,7 +218,7 @@ fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBu
         // A user without a home directory can still run commands.
         return Ok(if home.is_dir() { home.to_owned() } else { PathBuf::from("/") });
     };
-    // No shell has seen it: a `~` at its beginning is the home, as it would be there.
+    // No shell expands this path: a leading `~` is replaced by the home directory here.
     let below_home = match wanted.0.strip_prefix(b"~") {
         Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest.strip_prefix(b"/").unwrap_or(rest),
         _ => &wanted.0,

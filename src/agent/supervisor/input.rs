@@ -1,4 +1,4 @@
-//! Buffers a command's standard input until the command reads it. Knows no sockets.
+//! Buffers a command's standard input until the command reads it. Does not depend on sockets.
 
 use std::{
     collections::VecDeque,
@@ -9,48 +9,48 @@ use std::{
 
 use crate::domain::input::{CHUNK, WINDOW};
 
-/// Most bytes that are held: the window, and the piece that filled it.
+/// Maximum number of buffered bytes: the window, and the chunk that filled it.
 const MAX_BUFFERED_BYTES: u64 = WINDOW + CHUNK as u64;
-/// What a terminal takes for the end of its input, in its usual settings: `^D`.
+/// The character that ends the input of a terminal in its default settings: `^D`.
 const END_OF_TERMINAL: u8 = 4;
 
-/// A command's standard input, or that it has none.
+/// A command's standard input. The default value is for a command without input.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// The end that is written to; `None` once nothing can be written any more.
+    /// The write end of the pipe, or the terminal; `None` if nothing can be written any more.
     end: Option<File>,
     is_terminal: bool,
     waiting: VecDeque<u8>,
-    /// Bytes that came so far.
+    /// The number of bytes that were received.
     received: u64,
-    /// Nothing follows what came.
+    /// Whether all input was received.
     is_complete: bool,
 }
 
-/// How far a command has read.
+/// How much of its input a command has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
-    /// Bytes that it has taken.
+    /// The number of bytes that were written to it.
     pub(super) offset: u64,
-    /// Nothing more is wanted: it has everything, or reads no more.
+    /// Whether the command needs no more input: it has everything, or does not read any more.
     pub(super) is_over: bool,
 }
 
 impl Input {
-    /// An input that is written to `end`, which must not block.
+    /// Returns an input that is written to `end`, which must be non-blocking.
     pub(super) fn new(end: File, is_terminal: bool) -> Self {
         Self { end: Some(end), is_terminal, ..Self::default() }
     }
 
-    /// Takes bytes that belong at an offset; what came before is left out. False for more than the window, which
-    /// nobody who keeps to the protocol sends.
+    /// Adds bytes at an offset, and skips those that were received before. Returns false if they exceed the
+    /// window, which violates the protocol.
     pub(super) fn take(&mut self, offset: u64, data: &[u8], is_last: bool) -> bool {
         let known = self.received.saturating_sub(offset);
         let Some(new) = usize::try_from(known).ok().and_then(|known| data.get(known..)) else {
             return true;
         };
         if offset > self.received || self.is_complete {
-            // What lies between comes again, and this behind it.
+            // The missing bytes are sent again, and these after them.
             return true;
         }
         if self.waiting.len() as u64 + new.len() as u64 > MAX_BUFFERED_BYTES {
@@ -70,12 +70,12 @@ impl Input {
         true
     }
 
-    /// What can be written to when there is something to write.
+    /// Returns the file to be polled for writing; `None` if there is nothing to write.
     pub(super) fn writable(&self) -> Option<BorrowedFd<'_>> {
         self.end.as_ref().filter(|_| !self.waiting.is_empty()).map(|end| end.as_fd())
     }
 
-    /// Writes as much as the command takes now.
+    /// Writes as much as possible without blocking.
     pub(super) fn write(&mut self) {
         while let Some(end) = &mut self.end {
             let (first, _) = self.waiting.as_slices();
@@ -86,7 +86,7 @@ impl Input {
                 Ok(count) => drop(self.waiting.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // It reads no more.
+                // The command does not read any more.
                 Err(_) => {
                     self.end = None;
                     self.waiting.clear();
@@ -102,7 +102,7 @@ impl Input {
         }
     }
 
-    /// How far the command has read.
+    /// Returns how much of the input the command has read.
     pub(super) fn taken(&self) -> Taken {
         let waiting = (self.waiting.len() as u64).min(self.received);
         Taken {
@@ -111,10 +111,10 @@ impl Input {
         }
     }
 
-    /// The terminal has another size. What is none takes no notice.
+    /// Sets the size of the terminal. Does nothing if the input is not a terminal.
     pub(super) fn resize(&self, rows: u16, columns: u16) {
         if let (Some(end), true) = (&self.end, self.is_terminal) {
-            // A terminal that is gone has no size.
+            // Fails if the terminal is gone, which does not matter.
             let _ = crate::sys::terminal::resize(end.as_fd(), rows, columns);
         }
     }

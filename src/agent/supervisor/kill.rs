@@ -1,6 +1,7 @@
-//! Kills a task and proves it: TERM, a grace, then KILL, until no process is left below this one; counts the processes.
+//! Kills a task and proves it: sends TERM, waits for the grace, then sends KILL until this process has no
+//! descendants; counts the processes.
 //!
-//! Runs in the task's own process, which is the subreaper of all that the command ever started.
+//! Runs in the task's shim, which is the subreaper of all processes that the command has started.
 
 use std::{
     collections::HashSet,
@@ -18,53 +19,55 @@ use crate::{
     sys::process::{ProcessEntry, children, descendants, has_children, own_group, signal_group, started_now},
 };
 
-/// How long KILL is repeated before what still lives is named as left over.
+/// How long KILL is repeated before the remaining processes are reported as left over.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 /// How often the tree is walked while it is being killed.
 pub const STEP: Duration = Duration::from_millis(10);
 
-/// A kill under way.
+/// A kill in progress.
 ///
-/// TERM is a notice, and given once: to what exists when the kill begins. What a command starts while it cleans up is left
-/// alone until the grace is over.
+/// TERM is sent only once, to the processes that exist when the kill begins. Processes that a command starts
+/// during its cleanup are left alone until the grace is over.
 #[derive(Debug)]
 pub struct Kill {
     kill_at: Instant,
     /// When it began, in clock ticks since boot, as in field 22 of `proc_pid_stat(5)`.
     began: u64,
-    /// What was found below this process: ids, and when each started.
+    /// The descendants of this process that were found: their ids and start times.
     seen: HashSet<(i32, u64)>,
-    /// Process groups that have received the signal.
+    /// The process groups that have received TERM.
     told: HashSet<i32>,
 }
 
-/// What is sent to a process that was found.
+/// The signal for a process that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notice {
     None,
-    /// TERM, to all of its group.
+    /// TERM to its whole process group.
     TermGroup,
-    /// TERM, to itself.
+    /// TERM to this process only.
     Term,
     Kill,
 }
 
-/// A stopped process would sit on its TERM for ever.
+/// TERM, and CONT: a stopped process handles TERM only after it is continued.
 const TERM: [Signal; 2] = [Signal::SIGTERM, Signal::SIGCONT];
 
 impl Kill {
-    /// Begins a kill, of processes that were started up to a time in ticks. The first [`Self::step`] sends TERM.
+    /// Begins a kill. `ticks` is the current time in clock ticks since boot: processes that were started
+    /// later get no TERM. The first [`Self::step`] sends TERM.
     #[must_use]
     pub fn begin(grace: Duration, now: Instant, ticks: u64) -> Self {
         Self { kill_at: now + grace, began: ticks, seen: HashSet::new(), told: HashSet::new() }
     }
 
-    /// Brings the KILL forward.
+    /// Shortens the grace to `grace` from `now`. Never extends it.
     pub fn hurry(&mut self, grace: Duration, now: Instant) {
         self.kill_at = self.kill_at.min(now + grace);
     }
 
-    /// Walks the tree once; the proof when nothing is left of it, or when KILL does not help.
+    /// Walks the process tree once and sends the signals that are due. Returns the proof when no process is
+    /// left, or when KILL has no effect.
     pub fn step(&mut self, now: Instant) -> Option<KillProof> {
         let (alive, own_group) = (descendants(), own_group());
         let is_first = self.seen.is_empty();
@@ -76,14 +79,15 @@ impl Kill {
                 Notice::Kill => process.signal(&[Signal::SIGKILL]),
             }
         }
-        // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
-        // believed of the kernel alone, which knows what this subreaper has below it.
+        // A walk may miss processes: it is not atomic, and `/proc` may hide the processes of other users. So
+        // only the kernel, which knows the children of this subreaper, can confirm that none is left.
         let left = left(&alive, || has_children().then(children));
         self.proof(alive.len(), left, now)
     }
 
-    /// What is sent to a process that was found. The first walk finds the processes that existed when the kill began. One that
-    /// a later walk finds existed then too if it is older. A group is signalled as a whole.
+    /// Returns the signal for a process that was found. The processes of the first walk existed when the kill
+    /// began. A process that a later walk finds also existed then if its start time is earlier. A group is
+    /// signalled as a whole.
     fn notice(&mut self, process: &ProcessEntry, own_group: i32, is_first: bool, now: Instant) -> Notice {
         let is_new = self.seen.insert((process.pid, process.started));
         if now >= self.kill_at {
@@ -93,7 +97,8 @@ impl Kill {
         if !is_new || !was_there || self.told.contains(&process.group) {
             return Notice::None;
         }
-        // One that has just been started has no group of its own yet. 0 is a group outside of this container, 1 everybody.
+        // A process that was just started has no group of its own yet. 0 is a group outside this container; a
+        // signal to group 1 would reach all processes.
         if process.group == own_group || process.group <= 1 {
             return Notice::Term;
         }
@@ -101,7 +106,8 @@ impl Kill {
         Notice::TermGroup
     }
 
-    /// The proof, when it is time for it: `alive` of what was found is alive, and `left` is all that is there.
+    /// Returns the proof if the kill is over. `alive` is the number of found processes that are alive, `left`
+    /// are the remaining processes.
     fn proof(&self, alive: usize, left: Vec<Survivor>, now: Instant) -> Option<KillProof> {
         let ended = self.seen.len().saturating_sub(alive);
         let is_over = left.is_empty() || now >= self.kill_at + GIVE_UP_AFTER;
@@ -113,8 +119,8 @@ fn survivor(pid: i32, state: &str) -> Survivor {
     Survivor { pid: pid.unsigned_abs(), state: state.into() }
 }
 
-/// What is left: those that a walk has found alive, else the children that the kernel has and `/proc` does not show. It may
-/// not tell their ids either.
+/// Returns the remaining processes: those that the walk found, or else the children that the kernel knows and
+/// `/proc` hides. Their ids may be unknown, too.
 fn left(alive: &[ProcessEntry], hidden: impl FnOnce() -> Option<Vec<i32>>) -> Vec<Survivor> {
     if !alive.is_empty() {
         return alive.iter().map(|process| survivor(process.pid, process.state_word())).collect();
@@ -126,21 +132,21 @@ fn left(alive: &[ProcessEntry], hidden: impl FnOnce() -> Option<Vec<i32>>) -> Ve
     pids.into_iter().map(|pid| survivor(pid, "hidden from the agent")).collect()
 }
 
-/// Who ordered a kill, and the master's seal on that.
+/// An order to kill: the name of the operator, and the master's seal on the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) by: Word,
     pub(super) seal: Option<Seal>,
 }
 
-/// Why the tree is being killed.
+/// The reason for which the process tree is killed.
 #[derive(Debug)]
 pub(super) enum Cause {
     Timeout,
     Cancel(Order),
 }
 
-/// How far the killing of a task's tree is.
+/// The state of the kill of a task's process tree.
 #[derive(Debug)]
 pub(super) enum Killing {
     No,
@@ -149,7 +155,8 @@ pub(super) enum Killing {
 }
 
 impl Killing {
-    /// Takes an order, which may come twice: what it has ended stays ended by it.
+    /// Handles an order to kill. An order can arrive twice: a kill that left no process keeps its proof and
+    /// its cause.
     pub(super) fn order(&mut self, order: Order, grace: Duration, now: Instant) {
         match self {
             Self::Begun(kill, _) => kill.hurry(grace, now),

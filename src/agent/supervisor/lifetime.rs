@@ -1,23 +1,23 @@
 //! Decides when the supervisor ends: when there is neither a connector nor a task, or after an order to stop. Pure.
 //!
-//! Must not know which tasks there are, nor ask a clock.
+//! Must not depend on the set of tasks, or read a clock.
 
 use std::time::{Duration, Instant};
 
-/// A supervisor with no tasks and no connector ends after this.
+/// How long a supervisor without tasks and without a connector continues to run.
 const IDLE: Duration = Duration::from_mins(1);
 /// How often a supervisor that stops the agent without a connector checks whether tasks are left.
 const STOPPING_STEP: Duration = Duration::from_millis(200);
-/// How long the supervisor waits before it sends the kill order again. Longer than the order's grace plus the time that killing
-/// takes, because a second order would shorten the grace of the first.
+/// How long to wait before the kill order is sent again. Longer than the grace of the order and the kill
+/// itself, because a second order would shorten the grace of the first.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether tasks may come, and when the supervisor ends.
+/// The state that determines whether new tasks can arrive, and when the supervisor ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lifetime {
-    /// Since when there is no connector.
+    /// The time since which there is no connector; `None` while there is one.
     alone_since: Option<Instant>,
-    /// When the tasks are killed, where no connector sees to it.
+    /// When to kill the tasks, after an order to stop that no connector handles.
     kill_at: Option<Instant>,
 }
 
@@ -26,7 +26,7 @@ impl Lifetime {
         Self { alone_since: Some(now), kill_at: None }
     }
 
-    /// A connector has come, or the last one has gone.
+    /// Notes whether there is a connector.
     pub(super) fn note_connector(&mut self, is_there: bool, now: Instant) {
         if is_there {
             self.alone_since = None;
@@ -35,17 +35,17 @@ impl Lifetime {
         }
     }
 
-    /// The agent is to end, and there is no connector that would see to it.
+    /// Begins to stop the agent without a connector: the tasks are killed after the grace.
     pub(super) fn stop(&mut self, grace: Duration, now: Instant) {
         self.kill_at = Some(now + grace);
     }
 
-    /// Whether tasks may come.
+    /// Reports whether new tasks can arrive.
     pub(super) fn may_come(&self) -> bool {
         self.kill_at.is_none() && self.alone_since.is_none()
     }
 
-    /// Whether the tasks that are left are killed now. They are given time for it then.
+    /// Reports whether to kill the remaining tasks now. If so, the next kill is due after [`KILL_AGAIN`].
     pub(super) fn kills(&mut self, now: Instant) -> bool {
         let is_due = self.kill_at.is_some_and(|kill_at| now >= kill_at);
         if is_due {
@@ -54,12 +54,12 @@ impl Lifetime {
         is_due
     }
 
-    /// Whether the supervisor ends if no task is left.
+    /// Reports whether the supervisor has to end when no task is left.
     pub(super) fn may_end(&self, now: Instant) -> bool {
         self.kill_at.is_some() || self.alone_since.is_some_and(|since| now >= since + IDLE)
     }
 
-    /// After what time that is asked again though nothing has happened; `None` when it need not be.
+    /// Returns the time until the next check, if nothing else happens; `None` if no check is needed.
     pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
         if self.kill_at.is_some() {
             return Some(STOPPING_STEP);

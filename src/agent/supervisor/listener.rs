@@ -1,4 +1,4 @@
-//! The clients of a task's socket: what they wait for, and the answers to them. Makes no decisions.
+//! The clients of a task's socket: the reports that they wait for, and the replies. Makes no decisions.
 
 use std::{io::Write as _, os::unix::net::UnixStream};
 
@@ -17,14 +17,14 @@ pub(super) struct Client {
     pub(super) reads: bool,
     /// The last reported reason for which the command is held back.
     held_told: String,
-    /// The offset of the input that it knows; it waits for another one.
+    /// Whether it waits for a report of consumed input that differs from `input_told`.
     pub(super) watches_input: bool,
     pub(super) input_told: Taken,
-    /// Input that follows the line before it: its offset, its length, and whether it is the last.
+    /// Raw input that follows the last line: its offset, its length, and whether it is the last.
     pub(super) input_due: Option<(u64, usize, bool)>,
 }
 
-/// The offset of a client that has received no report: no input has it.
+/// The value of `input_told` before the first report. It differs from every real value.
 const UNTOLD: Taken = Taken { offset: u64::MAX, is_over: false };
 
 impl Client {
@@ -41,18 +41,18 @@ impl Client {
         }
     }
 
-    /// Makes it one that reads, and waits for the first output.
+    /// Marks the client as a reader that waits for the first output.
     pub(super) fn follow(&mut self) {
         self.reads = true;
         self.waits_past = Some(0);
     }
 
-    /// Answers; a client that does not take a short line is not worth waiting for. False when it is gone.
+    /// Sends a reply without blocking. Returns false if that fails: the client is gone, or does not read.
     pub(super) fn answer(&self, reply: &TaskReply) -> bool {
         (&self.socket).write_all(&line(reply)).is_ok()
     }
 
-    /// Answers who waits for more output, or for the end. False when it is gone.
+    /// Answers a client that waits for more output or for the end. Returns false when the client is gone.
     pub(super) fn answer_wait(&mut self, ending: Option<&TaskEnding>, end: u64) -> bool {
         let reply = match (self.waits_past, ending) {
             (Some(_), Some(ending)) => TaskReply::Ended { ending: ending.clone() },
@@ -63,7 +63,8 @@ impl Client {
         self.answer(&reply)
     }
 
-    /// Reports a new reason for which the command is held back to a client that reads. Returns false when the client is gone.
+    /// Reports the reason for which the command is held back, if it has changed and the client reads. Returns
+    /// false when the client is gone.
     pub(super) fn tell_held(&mut self, reason: &str) -> bool {
         if !self.reads || self.held_told == reason {
             return true;
@@ -72,8 +73,8 @@ impl Client {
         self.answer(&TaskReply::Held { reason: reason.to_owned() })
     }
 
-    /// Reports how much of the input was read: once for each question, so that a client that reads nothing does not fill the
-    /// socket. Returns false when the client is gone.
+    /// Reports how much of the input was read: once for each request, so that the socket of a client that
+    /// does not read is not filled. Returns false when the client is gone.
     pub(super) fn answer_input(&mut self, taken: Taken) -> bool {
         if !self.watches_input || self.input_told == taken {
             return true;
@@ -97,7 +98,7 @@ mod tests {
         (Client::new(socket), end)
     }
 
-    /// What the client received since the last call.
+    /// Returns what the client has received since the last call.
     fn told(end: &mut UnixStream) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         let count = end.read(&mut bytes).unwrap_or(0);

@@ -1,7 +1,8 @@
 //! The supervisor: the small process that owns the running commands, beside the connector.
 //!
-//! One thread, no tokio, nothing of the wire: it forks shims, which run one task at a time each, and little else, so
-//! that nothing in it can end the commands. It survives the connector, and the tasks survive it.
+//! It has one thread, and uses neither tokio nor the wire protocol. It does little besides forking shims,
+//! which run one task at a time each, so that no error in it can end the commands. It outlives the connector,
+//! and the tasks outlive it.
 
 pub mod client;
 pub mod command;

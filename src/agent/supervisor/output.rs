@@ -1,7 +1,8 @@
 //! Reads a command's output from a pipe or a terminal.
 //!
-//! A command that floods is given time to fill its pipe. Otherwise its output would be read in the small pieces that it
-//! writes, and each piece becomes a frame that has to be stored, sent and stored again. Knows nothing of spools.
+//! A command that floods gets time to fill its pipe. Otherwise its output would be read in the small pieces
+//! that it writes, and each piece becomes a frame that has to be stored, sent and stored again. Does not
+//! depend on the spool.
 
 use std::{
     fs::File,
@@ -30,22 +31,22 @@ const FILL_TIME: Duration = Duration::from_micros(80);
 pub(super) struct Output {
     pub(super) stream: Stream,
     pipe: File,
-    /// Bytes that were in it when the command ended, and were not read yet. They may be the command's own; what comes later
-    /// is printed by what it left behind.
+    /// The number of bytes that were in the pipe when the command ended, and are still unread. The command
+    /// itself may have printed them; all later bytes are from its background processes.
     owed: u64,
-    /// When something was read last, and how much.
+    /// The time and the size of the last read.
     last: Option<(Instant, usize)>,
-    /// Whether its capacity could be raised: the system limits the capacity of all pipes of a user. `None` before that was
-    /// tried.
+    /// Whether the capacity of the pipe could be raised: the system limits the total capacity of a user's
+    /// pipes. `None` before the first attempt.
     is_wide: Option<bool>,
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
     /// There was nothing to read.
     Nothing,
-    /// The buffer has what was read.
+    /// The buffer contains the bytes.
     Bytes,
     /// Every process has closed its end.
     End,
@@ -56,7 +57,7 @@ impl Output {
         Self { stream, pipe, owed: 0, last: None, is_wide: None }
     }
 
-    /// Bytes that can be read now.
+    /// Returns the number of bytes that can be read now.
     fn waiting(&self) -> u64 {
         rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0)
     }
@@ -66,19 +67,19 @@ impl Output {
         self.owed = self.waiting();
     }
 
-    /// Whether something is left to read that the command may have printed itself.
+    /// Reports whether the pipe still contains bytes that the command itself may have printed.
     pub(super) fn is_owed(&self) -> bool {
         self.owed > 0
     }
 
-    /// Reads once, and replaces what is in the buffer.
+    /// Reads once, and replaces the contents of the buffer.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Piece {
         self.let_fill();
         buffer.clear();
         match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(buffer)) {
-            // A terminal is read without waiting, and may be reported as readable too early.
+            // A terminal is non-blocking, and may be reported as readable too early.
             Err(Errno::AGAIN | Errno::INTR) => Piece::Nothing,
-            // A terminal that nobody has any more says EIO.
+            // A terminal returns EIO when no process has it open.
             Ok(0) | Err(_) => Piece::End,
             Ok(count) => {
                 self.owed = self.owed.saturating_sub(count as u64);
@@ -88,7 +89,7 @@ impl Output {
         }
     }
 
-    /// Gives a command that floods the time to write a piece that is worth reading.
+    /// Waits until a command that floods has written more, so that the next read returns a large piece.
     fn let_fill(&mut self) {
         if !self.last.is_some_and(|(at, count)| count >= FLOOD_BYTES && at.elapsed() < FLOOD_WITHIN) {
             return;
@@ -96,7 +97,7 @@ impl Output {
         let pipe = &self.pipe;
         let is_wide =
             self.is_wide.get_or_insert_with(|| rustix::pipe::fcntl_setpipe_size(pipe, WIDE).is_ok());
-        // With a small pipe the command would wait instead.
+        // If the pipe is small, the command would be blocked meanwhile.
         if *is_wide && self.waiting() < WORTH_READING {
             std::thread::sleep(FILL_TIME);
         }
@@ -138,7 +139,7 @@ mod tests {
         }
         printing.join().unwrap().unwrap();
         assert!(read == expected);
-        // Whatever else the machine does, some of 8 MiB comes at once.
+        // Even on a busy machine, at least one read of the 8 MiB is large.
         assert_eq!(holds(&output), WIDE);
         assert!(narrow < WIDE);
     }

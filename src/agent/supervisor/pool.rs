@@ -1,4 +1,5 @@
-//! The pool of shims: how many are ready, which ones prepare for a task, and which ones end. Knows no tasks.
+//! The pool of shims: how many are ready, which ones prepare for a task, and which ones end. Does not depend
+//! on tasks.
 
 use std::{
     io::{self, Write as _},
@@ -18,27 +19,27 @@ use crate::{
     sys::process::{Forked, fork},
 };
 
-/// How many wait for tasks while commands keep coming: they often come in short bursts.
+/// The number of shims that wait for tasks while commands keep coming: they often come in short bursts.
 const READY: usize = 2;
-/// How long nothing happens before a shim is made ready for a later task: commands that run, here or for others on the
-/// same machine, come first.
+/// How long the supervisor must be idle before it prepares a shim for a later task: commands that run, of
+/// this agent or of others on the same machine, have priority.
 const PREPARE_AFTER: Duration = Duration::from_secs(1);
-/// The same where none is ready: one command after the other leaves no more time, and the end of the last one is told by
-/// then.
+/// The same if no shim is ready or preparing. Commands in sequence leave no more time than this, and the end
+/// of the last command has been reported by then.
 const PREPARE_SOON: Duration = Duration::from_millis(2);
-/// How long shims wait for tasks after the last one: an idle machine is not to be burdened with them.
+/// How long shims wait for another task after the last one: they must not burden an idle machine.
 const EXPECT_MORE: Duration = Duration::from_mins(1);
 
 /// The state of a shim, as it last reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShimState {
-    /// It makes ready for a task.
+    /// The shim prepares for a task.
     Preparing,
-    /// It waits for a task, or has begun one a moment ago.
+    /// The shim waits for a task, or has just begun one.
     Ready,
-    /// It runs a task.
+    /// The shim runs a task, or is about to end.
     Busy,
-    /// It waits until it is wanted.
+    /// The shim has finished its task, and waits for an order to prepare.
     Free,
 }
 
@@ -54,11 +55,11 @@ struct Shim {
 /// A report of a shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
-    /// The one with this process id waits for a task.
+    /// The shim with this process id waits for a task.
     Ready(i32),
-    /// One that was to make ready could not.
+    /// A shim could not prepare for a task, for this reason.
     Failed(String),
-    /// One has no process for its command.
+    /// A shim could not start its command: there are no free process ids.
     NoProcess,
 }
 
@@ -67,19 +68,19 @@ pub(super) enum News {
 pub(super) struct Pool {
     layout: Layout,
     shims: Vec<Shim>,
-    /// When one of them was last known to have a task.
+    /// When a shim was last known to have a task, or was last requested.
     last_task: Option<Instant>,
-    /// False after the machine did not give one, until one is wanted again.
+    /// False after a shim could not be created or prepared, until the next request for one.
     can_make: bool,
 }
 
 impl Pool {
-    /// None yet.
+    /// Returns an empty pool.
     pub(super) fn new(layout: Layout) -> Self {
         Self { layout, shims: Vec::new(), last_task: None, can_make: true }
     }
 
-    /// Whether there are none, whatever they do.
+    /// Reports whether there is no shim in any state.
     pub(super) fn is_empty(&self) -> bool {
         self.shims.is_empty()
     }
@@ -88,23 +89,24 @@ impl Pool {
         self.shims.iter().filter(|shim| standings.contains(&shim.standing)).count()
     }
 
-    /// How many wait for tasks, or are about to.
+    /// Returns the number of shims that are ready or preparing.
     fn coming(&self) -> usize {
         self.count(&[ShimState::Preparing, ShimState::Ready])
     }
 
-    /// Shims without a task that are more than are wanted.
+    /// Returns the number of surplus shims without a task.
     fn spare(&self) -> usize {
         let idle = self.coming() + self.count(&[ShimState::Free]);
         idle.saturating_sub(if self.expects_more() { READY } else { 0 })
     }
 
-    /// Whether a task was started recently, so that another task is likely.
+    /// Reports whether a task was started recently, so that another task is likely.
     fn expects_more(&self) -> bool {
         self.last_task.is_some_and(|last| last.elapsed() < EXPECT_MORE)
     }
 
-    /// After how long a time in which nothing happens [`Self::settle`] is due, while tasks may come.
+    /// Returns the idle time after which [`Self::settle`] is due, if new tasks can arrive; `None` if it is
+    /// not needed.
     pub(super) fn settles_after(&self) -> Option<Duration> {
         let is_short = self.can_make && self.expects_more() && self.coming() < READY;
         if is_short && self.coming() == 0 {
@@ -118,8 +120,8 @@ impl Pool {
         }
     }
 
-    /// Lets go of shims that are not wanted, or makes one more ready. In a fresh shim this returns its line to the
-    /// supervisor. What the machine does not give is asked for again when one is wanted.
+    /// Ends the surplus shims, or prepares another one. In a new shim process, returns its socket to the
+    /// supervisor. After a failure, no shim is prepared until the next call of [`Self::want`].
     pub(super) fn settle(&mut self) -> Option<UnixStream> {
         let mut spare = self.spare();
         self.shims.retain(|shim| {
@@ -135,10 +137,10 @@ impl Pool {
         None
     }
 
-    /// Makes one more ready, at once. In a fresh shim this returns its line to the supervisor.
+    /// Prepares another shim immediately. In a new shim process, returns its socket to the supervisor.
     ///
     /// # Errors
-    /// When the kernel has no room for another process.
+    /// When the kernel cannot create another process.
     pub(super) fn want(&mut self) -> io::Result<Option<UnixStream>> {
         self.can_make = true;
         self.last_task = Some(Instant::now());
@@ -163,21 +165,21 @@ impl Pool {
         }
     }
 
-    /// Those that wait for tasks.
+    /// Returns the process ids of the shims that are ready.
     pub(super) fn ready(&self) -> impl Iterator<Item = i32> + '_ {
         self.shims.iter().filter(|shim| shim.standing == ShimState::Ready).map(|shim| shim.pid)
     }
 
-    /// The lines of all shims, to be waited for.
+    /// Returns the sockets of all shims, for polling.
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.shims.iter().map(|shim| shim.socket.as_fd())
     }
 
-    /// Takes what the shims say whose lines, in the order of [`Self::sockets`], have something to say.
+    /// Reads the reports of the shims. `lines` is whether each of [`Self::sockets`] is readable.
     pub(super) fn hear(&mut self, lines: &[bool]) -> Vec<News> {
         let mut news = Vec::new();
         for (shim, _) in self.shims.iter_mut().zip(lines).filter(|(_, says)| **says) {
-            // One that is gone is reaped, and then forgotten.
+            // A shim that has ended is removed when it is reaped.
             if !shim.lines.read_from(&shim.socket).unwrap_or(false) {
                 shim.standing = ShimState::Busy;
             }
@@ -210,12 +212,12 @@ impl Pool {
         news
     }
 
-    /// Notes that a process has ended, where it is one of them.
+    /// Removes the shim with this process id, if there is one.
     pub(super) fn ended(&mut self, pid: i32) {
         let before = self.shims.len();
         self.shims.retain(|shim| shim.pid != pid);
         if self.shims.len() < before {
-            // It may have been killed while it waited.
+            // It may have been killed while it waited for a task.
             let _ = staging::remove(&self.layout.spare(pid));
         }
     }
@@ -228,7 +230,8 @@ mod tests {
     use super::*;
     use ShimState::{Busy, Free, Preparing, Ready};
 
-    /// Shims with process ids from 1 on that do this, and their ends of the lines. A task came lately, or none ever.
+    /// Returns a pool of shims in these states, with process ids from 1, and the shims' ends of the sockets.
+    /// `expects_more` is whether a task was started recently.
     fn pool(standings: &[ShimState], expects_more: bool) -> (Pool, Vec<UnixStream>) {
         let mut pool = Pool::new(Layout::new(std::path::Path::new("/nowhere")));
         pool.last_task = expects_more.then(Instant::now);
@@ -301,7 +304,7 @@ mod tests {
         for (end, report) in ends.iter_mut().zip(&reports) {
             end.write_all(&line(report)).unwrap();
         }
-        // The last one is gone.
+        // The last shim has ended.
         ends.pop();
         assert_eq!(pool.ready().collect::<Vec<_>>(), [3]);
         let news = pool.hear(&[true, true, true, true, true]);

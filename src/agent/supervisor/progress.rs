@@ -1,6 +1,6 @@
 //! The progress of a task: whether it has exceeded its time limit, whether it is over, and how it ended. Pure.
 //!
-//! Must not know where any of it was learned: it reads no pipe, no clock and no disk.
+//! Must not read a pipe, a clock or the disk: the caller passes in the state.
 
 use std::time::{Duration, Instant};
 
@@ -18,40 +18,40 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct ChildGone {
     pub(super) end: ChildEnd,
     pub(super) at: Instant,
-    /// Nothing was being killed then.
+    /// Whether no kill was in progress at that time.
     pub(super) by_itself: bool,
 }
 
-/// Whether anything is still to come from the command's pipes.
+/// The state of the pipes for the command's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pipes {
-    /// The command holds them, or something that it has started does.
+    /// The command, or a process that it has started, holds a pipe open.
     Open,
-    /// The command has ended, and something is left in one that it may have printed itself.
+    /// The command has ended, and a pipe contains unread output that the command itself may have printed.
     Owed,
     Closed,
 }
 
-/// Whether the task's end was found.
+/// Whether the task's ending is known, and written to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     NotYet,
-    /// The disk has not taken it.
+    /// The ending is known, but could not be written yet.
     Unwritten,
     Written,
 }
 
-/// What is known of a task that runs.
+/// The current state of a task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Progress<'a> {
-    /// When it has run too long.
+    /// When the task reaches its time limit.
     pub(super) limit: Option<Instant>,
     pub(super) killing: &'a Killing,
     pub(super) child: Option<ChildGone>,
     pub(super) pipes: Pipes,
-    /// The disk does not take what was printed.
+    /// Whether output was read that could not be written to the disk.
     pub(super) has_unwritten: bool,
-    /// The volume is nearly full.
+    /// Whether the volume is nearly full, or is memory.
     pub(super) is_tight: bool,
     pub(super) report: Report,
 }
@@ -61,7 +61,7 @@ impl Progress<'_> {
         matches!(self.killing, Killing::Begun(..))
     }
 
-    /// Whether the command is to be killed for the time that it took.
+    /// Reports whether to kill the command because it has reached its time limit.
     pub(super) fn has_run_too_long(&self, now: Instant) -> bool {
         self.report == Report::NotYet
             && self.child.is_none()
@@ -69,13 +69,13 @@ impl Progress<'_> {
             && self.limit.is_some_and(|limit| now >= limit)
     }
 
-    /// Whether its end can be reported.
+    /// Reports whether the end of the task can be reported.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         if self.report != Report::NotYet || self.has_unwritten || self.is_killing() {
             return false;
         }
         let Some(gone) = self.child else {
-            // What survived KILL may live for ever.
+            // Processes that survived KILL may never end.
             return matches!(self.killing, Killing::Done(proof, _) if !proof.left.is_empty());
         };
         match self.pipes {
@@ -85,7 +85,7 @@ impl Progress<'_> {
         }
     }
 
-    /// How it ended; `None` while nothing of it has.
+    /// Returns how the task ended; `None` if neither the command nor a kill has ended.
     pub(super) fn ending(&self) -> Option<Ending> {
         let own = self.child.map(|gone| match gone.end {
             ChildEnd::Exited(code) => Ending::Exited(code),
@@ -104,12 +104,12 @@ impl Progress<'_> {
         })
     }
 
-    /// Whether nothing is left to do for it.
+    /// Reports whether nothing is left to do for the task.
     pub(super) fn is_done(&self) -> bool {
         self.report == Report::Written && self.pipes == Pipes::Closed && !self.is_killing()
     }
 
-    /// After what time something may be due though nothing has happened.
+    /// Returns the time until the next check, if nothing else happens; `None` if no check is needed.
     pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
         let is_written = !self.has_unwritten && self.report != Report::Unwritten;
         let disk = (!is_written || self.is_tight).then_some(DISK_RETRY);

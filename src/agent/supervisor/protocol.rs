@@ -1,6 +1,7 @@
 //! The messages on the sockets of the supervisor and of the tasks: one JSON object on each line.
 //!
-//! Both sides may be of different versions, since the processes outlive upgrades: fields are only ever added.
+//! The two sides can have different versions, since the processes outlive upgrades: fields may be added, but
+//! never removed.
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
@@ -9,167 +10,171 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{command::TaskSpec, ids::TaskId, outcome::TaskEnding, seal::Seal, time::UnixMs};
 
-/// Longest line that is taken: a command and an environment of 1 MiB each fit, though each byte is written as six.
+/// Maximum length of a line, in bytes. A command and an environment of 1 MiB each fit, even if JSON needs six
+/// bytes for each byte of them.
 pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
-/// What a task's directory says about it.
+/// The record of a task in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskRecord {
-    /// Which task.
+    /// The id of the task.
     pub id: TaskId,
-    /// What to run.
+    /// The command and its options.
     pub spec: TaskSpec,
     /// The agent's name, for the command's environment.
     pub agent: String,
-    /// The kernel's boot id when it was started.
+    /// The kernel's boot id when the task was started.
     pub boot: String,
-    /// When it was started, in milliseconds since the Unix epoch, for people.
+    /// When the task was started, in milliseconds since the Unix epoch. Only for display.
     pub started_unix_ms: UnixMs,
-    /// The same moment on `CLOCK_BOOTTIME`, in nanoseconds: what elapsed times count from.
+    /// The same moment on `CLOCK_BOOTTIME`, in nanoseconds. Elapsed times are computed from this.
     pub started_boottime_ns: u64,
 }
 
-/// To the supervisor.
+/// A message to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorRequest {
-    /// This connection is the connector's, for as long as it lasts. It is told of all shims that are ready. A supervisor
-    /// of another version ends instead, and what its shims run continues; one of 0.1.0 knows this by another name.
+    /// The connector has opened this connection. The supervisor reports all shims that are ready. A
+    /// supervisor of another version ends instead; the tasks of its shims continue. Version 0.1.0 has another
+    /// name for this message.
     #[serde(rename = "network_half")]
     Connector {
-        /// Its version.
+        /// The connector's version.
         version: String,
     },
-    /// One more shim is wanted, at once.
+    /// Prepare another shim immediately.
     Prepare,
-    /// Ends the agent; from a person on the machine.
+    /// Stop the agent. Sent by `agent stop` on this machine.
     Stop {
         /// How long running tasks may continue.
         grace_ms: u32,
     },
-    /// The connector is done with everything; the supervisor may end.
+    /// End the supervisor: the connector has finished.
     End,
 }
 
-/// What to start.
+/// A task to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartTask {
-    /// Which task.
+    /// The id of the task.
     pub id: TaskId,
-    /// What to run.
+    /// The command and its options.
     pub spec: TaskSpec,
     /// The agent's name.
     pub agent: String,
-    /// Until when it may be started, in nanoseconds on `CLOCK_BOOTTIME`. Checked where it is started, since this message
-    /// may have waited.
+    /// The latest moment at which the task may be started, in nanoseconds on `CLOCK_BOOTTIME`. The shim
+    /// checks it, since this message may have been delayed.
     #[serde(default)]
     pub start_until_ns: Option<u64>,
 }
 
-/// From the supervisor.
+/// A message from the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorReply {
     /// To the connector: a shim waits for a task.
     Ready {
-        /// Its process id.
+        /// The process id of the shim.
         #[serde(alias = "worker")]
         shim: i32,
     },
-    /// To the connector: a shim that was wanted could not be made ready.
+    /// To the connector: a shim could not be prepared.
     Failed {
         /// The reason, as text for operators.
         reason: String,
     },
-    /// To the connector: whether the machine has no further process ids, so that the reserve of them was given up.
+    /// To the connector: the machine has run out of process ids, so that the reserve was released, or the
+    /// shortage is over.
     ProcessesShort {
-        /// It has not.
+        /// Whether there is a shortage.
         is_short: bool,
     },
-    /// To the connector: a user of the machine ordered the agent to end.
+    /// To the connector: a user of the machine ordered the agent to stop.
     StopOrdered {
         /// How long running tasks may continue.
         grace_ms: u32,
     },
-    /// To the person: the agent is ending.
+    /// To `agent stop`: the agent is stopping.
     Stopping {
-        /// Tasks that still run.
+        /// The number of running tasks.
         running: u32,
     },
-    /// To the person, as the last word: the agent has ended.
+    /// To `agent stop`, as the last message: the agent has stopped.
     Stopped {
-        /// Tasks that could not be killed.
+        /// The number of tasks that could not be killed.
         left: u32,
     },
 }
 
-/// From the supervisor to one of its shims.
+/// A message from the supervisor to one of its shims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimOrder {
-    /// Make ready for a task.
+    /// Prepare for a task.
     Prepare,
 }
 
-/// From a shim to its supervisor.
+/// A message from a shim to its supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimReport {
-    /// It waits for a task.
+    /// The shim waits for a task.
     Ready,
-    /// It could not make ready, and ends.
+    /// The shim could not prepare for a task, and ends.
     Failed {
         /// The reason, as text for operators.
         reason: String,
     },
-    /// It cannot start its task's command: there are no further process ids.
+    /// The shim cannot start its task's command: there are no free process ids.
     NoProcess,
-    /// It runs a task, and that lasts.
+    /// The shim runs a task that takes long.
     Busy,
-    /// Its task is over, and it can make ready for another.
+    /// The task has ended, and the shim can prepare for another.
     Free,
 }
 
-/// To a task's process, which is a shim until it has a task.
+/// A message to a shim, before it has a task or while it runs one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRequest {
-    /// Run this task, unless its directory exists. The sender is answered as if it had also requested to read, and waits for
-    /// output after offset 0.
+    /// Run this task, unless its directory exists. The sender then counts as a reader that waits for output
+    /// after offset 0.
     Start(Box<StartTask>),
-    /// Answer once the spool has grown past this offset, or the task has ended.
+    /// Answer when the spool has grown past this offset, or the task has ended.
     Wait {
-        /// That offset.
+        /// The offset.
         past: u64,
     },
-    /// The spool is being read, and the master has everything before this offset on its disk.
+    /// The sender reads the spool, and the master has stored everything before this offset.
     Acknowledge {
-        /// That offset.
+        /// The offset.
         offset: u64,
     },
-    /// Bytes of standard input; they follow this line as they are.
+    /// Bytes of standard input. They follow this line unencoded.
     Input {
-        /// Bytes of input before these.
+        /// The offset of these bytes in the input.
         offset: u64,
-        /// How many follow.
+        /// The number of bytes that follow.
         length: usize,
-        /// Whether nothing comes behind them.
+        /// Whether these are the last bytes of the input.
         is_last: bool,
     },
-    /// The operator's terminal has another size.
+    /// The operator's terminal has a new size.
     Resize {
-        /// Rows of cells.
+        /// The number of rows.
         rows: u16,
-        /// Columns of cells.
+        /// The number of columns.
         columns: u16,
     },
-    /// Say once how much of the input was taken, as soon as that is not what was said last on this connection.
+    /// Report once how much input the command has read, as soon as this differs from the last report on this
+    /// connection.
     WatchInput,
-    /// Kill the whole tree.
+    /// Kill the task's whole process tree.
     Kill {
-        /// Who wants it.
+        /// The name of the operator who ordered it.
         by: String,
-        /// The master's seal on that.
+        /// The master's seal on the order.
         #[serde(default)]
         seal: Option<Seal>,
         /// Time between TERM and KILL.
@@ -177,13 +182,13 @@ pub enum TaskRequest {
     },
 }
 
-/// From a task's process.
+/// A message from a shim to a client of its task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskReply {
-    /// The task is this process's.
+    /// This process runs the task.
     Started,
-    /// The task was known before; nothing was started.
+    /// The task was already known; nothing was started.
     Known,
     /// Nothing was started.
     Failed {
@@ -194,29 +199,29 @@ pub enum TaskReply {
     Expired,
     /// The spool has grown.
     Spooled {
-        /// To this offset.
+        /// The offset of the spool's end.
         end: u64,
     },
-    /// The command has read its input so far.
+    /// The command has read input.
     InputTaken {
-        /// To this offset.
+        /// The offset up to which the command has read.
         offset: u64,
-        /// Nothing more is wanted.
+        /// Whether the command needs no more input: it has read everything, or does not read any more.
         over: bool,
     },
     /// The disk holds the command back. Sent to clients that read, whenever the reason changes.
     Held {
-        /// Why; empty when it does not any more.
+        /// The reason; empty if the command is not held back any more.
         reason: String,
     },
     /// The task has ended.
     Ended {
-        /// How; the same is in its directory.
+        /// The ending, as in the task's directory.
         ending: TaskEnding,
     },
 }
 
-/// One message as a line.
+/// Returns a message as a line.
 ///
 /// # Panics
 /// Never: every message can be written as JSON.
@@ -227,14 +232,14 @@ pub fn line<T: Serialize>(message: &T) -> Vec<u8> {
     line
 }
 
-/// Collects bytes until they are lines.
+/// Collects bytes until they form lines.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
 }
 
 impl Lines {
-    /// Reads once from a socket that has something to say. False at its end.
+    /// Reads once from a socket. Returns false at the end of the stream.
     ///
     /// # Errors
     /// When reading fails or a line is longer than [`LONGEST_LINE`].
@@ -266,10 +271,10 @@ impl Lines {
         (self.buffer.len() >= count).then(|| self.buffer.drain(..count).collect())
     }
 
-    /// The next whole message.
+    /// Takes the next message; `None` until its line is complete.
     ///
     /// # Errors
-    /// When a line is none that this version understands.
+    /// When the line is not a message that this version knows.
     pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
         let line: Vec<u8> = self.buffer.drain(..=end).collect();

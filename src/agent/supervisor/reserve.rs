@@ -1,7 +1,8 @@
-//! Room for processes that the supervisor holds: a child whose threads take process ids and do nothing. When the machine, or the
-//! agent's share of it, has no further ids, the child ends, and the agent can still run a command that repairs that.
+//! A reserve of process ids: a child of the supervisor, whose threads occupy ids and do nothing. When the
+//! machine, or the agent's share of it, has no free ids, the child is killed, so that the agent can still run
+//! a command that fixes the problem.
 //!
-//! Knows nothing of commands.
+//! Does not depend on commands.
 
 use std::{
     io,
@@ -19,30 +20,30 @@ use nix::{
 
 use crate::sys::process::{Forked, close_inherited, fork};
 
-/// Process ids that are held: for a shim, a shell, and some programs that it starts.
+/// The number of reserved process ids: for a shim, a shell, and some programs that the shell starts.
 const HELD: usize = 8;
-/// A thread's stack: it needs next to none.
+/// The stack size of a thread, in bytes. The threads only sleep.
 const STACK: usize = 16 * 1024;
-/// How long what was given up is not taken again: the machine needs it.
+/// The pause before the reserve is taken again after a release or a failure: the machine needs the ids.
 const TAKE_AGAIN: Duration = Duration::from_secs(30);
 
-/// What is held.
+/// The reserve of process ids.
 #[derive(Debug)]
 pub(super) struct Reserve {
     child: Option<Pid>,
-    /// When it is tried to take it, where it is not held.
+    /// When to take the reserve, if it is not held.
     due: Instant,
-    /// It is never taken.
+    /// Whether the reserve is never taken.
     is_off: bool,
 }
 
 impl Reserve {
-    /// Nothing yet; due at once, unless it `is_off`.
+    /// Returns a reserve that is not held yet. It is due immediately, unless it `is_off`.
     pub(super) fn new(now: Instant, is_off: bool) -> Self {
         Self { child: None, due: now, is_off }
     }
 
-    /// Takes it where it is due. True when it was not held and is now.
+    /// Takes the reserve if that is due. Returns true if it was taken now.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
         if self.is_off || self.child.is_some() || now < self.due {
             return false;
@@ -59,38 +60,38 @@ impl Reserve {
         }
     }
 
-    /// Gives it up. False when it was not held.
+    /// Releases the reserve. Returns false if it was not held.
     pub(super) fn give_up(&mut self, now: Instant) -> bool {
         self.due = now + TAKE_AGAIN;
         let Some(child) = self.child.take() else { return false };
-        // Killed and waited for, or its ids would still be taken.
+        // Waits for the child, since its ids are in use until it is reaped.
         let _ = kill(child, Signal::SIGKILL);
         let _ = waitpid(child, None);
         true
     }
 
-    /// Notes that a process has ended, where it is the child.
+    /// Notes that a process has ended, in case it is the child.
     pub(super) fn ended(&mut self, pid: i32) {
         self.child.take_if(|child| child.as_raw() == pid);
     }
 
-    /// After what time [`Self::settle`] is due.
+    /// Returns the time until [`Self::settle`] is due; `None` if the reserve is held or off.
     pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
         (self.child.is_none() && !self.is_off).then(|| self.due.saturating_duration_since(now))
     }
 }
 
-/// Whether an error says that there are no further process ids.
+/// Reports whether an error means that there are no free process ids.
 pub(super) fn is_short(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Holds the ids, in the child, until the supervisor ends it or is gone.
+/// Occupies the ids, in the child, until the supervisor kills it or ends.
 fn hold(supervisor: Pid) -> ! {
-    // The supervisor's lock and sockets among them.
+    // Among others, the supervisor's lock and sockets.
     close_inherited();
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    // It may be gone already.
+    // The supervisor may have ended before the signal was requested.
     if getppid() != supervisor {
         std::process::exit(0);
     }

@@ -1,58 +1,61 @@
-//! Limits the output that waits on the machine: beyond the limit the command waits instead. Pure.
+//! Limits a task's output that the master has not acknowledged: at the limit, the command has to wait. Pure.
 //!
-//! Must not measure the volume: the caller passes in how full it is.
+//! Must not measure the volume: the caller passes in its usage.
 
 use std::time::{Duration, Instant};
 
 use crate::agent::spool::SEGMENT;
 
-/// Unacknowledged bytes at which the command waits while a client reads: the network is slower than the command.
+/// The number of unacknowledged bytes at which the command has to wait while a client reads: the network is
+/// slower than the command.
 const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
-/// The same while nobody reads: the network is away, and the command should continue as long as it can.
+/// The same while no client reads: the network is down, and the command should continue as long as possible.
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
-/// Per cent of the volume above which a task's unacknowledged output may not exceed one segment, even while a client reads
-/// it: the rest of the volume belongs to the machine, and all tasks together must not fill it.
+/// The usage of the volume, in per cent, above which a task's unacknowledged output is limited to one
+/// segment, even while a client reads it: the machine needs the rest of the volume, and all tasks together
+/// must not fill it.
 const VOLUME_CAP: u8 = 90;
-/// How often a full disk is tried again.
+/// The pause before a write that has failed is tried again.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// How full the volume was found, and when.
+/// The usage of the volume at the last check, and the limit that follows from it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// Whether little may be held: the volume was nearly full, or is memory.
+    /// Whether the limit is one segment: the volume was nearly full, or is memory.
     pub(super) is_tight: bool,
-    /// The task lies in memory: the disk takes nothing.
+    /// Whether the task's directory is in memory, since the disk could not be written.
     is_memory: bool,
-    /// How much the task had spooled by then.
+    /// The number of bytes that the task had spooled at the last check.
     spooled: u64,
     when: Instant,
 }
 
 impl Room {
-    /// For a task that begins.
+    /// Returns the state for a new task.
     pub(super) fn new(is_memory: bool, now: Instant) -> Self {
         Self { is_tight: is_memory, is_memory, spooled: 0, when: now }
     }
 
-    /// Whether the volume is to be looked at: once a segment, and once a second while it is nearly full.
+    /// Reports whether to check the volume: once per segment of output, or once a second while it is nearly
+    /// full.
     pub(super) fn is_due(&self, spooled: u64, now: Instant) -> bool {
         if self.is_tight { now >= self.when + DISK_RETRY } else { spooled >= self.spooled + SEGMENT }
     }
 
-    /// Notes how full it is.
+    /// Notes the usage of the volume.
     pub(super) fn note(&mut self, used_percent: u8, spooled: u64, now: Instant) {
         let is_tight = self.is_memory || used_percent > VOLUME_CAP;
         *self = Self { is_tight, spooled, when: now, ..*self };
     }
 
-    /// Unacknowledged bytes at which the command waits.
+    /// Returns the number of unacknowledged bytes at which the command has to wait.
     pub(super) fn cap(&self, is_read: bool) -> u64 {
         let cap = if is_read { CAP_ATTACHED } else { CAP_DETACHED };
         if self.is_tight { cap.min(SEGMENT) } else { cap }
     }
 
-    /// Why the command is held back, for operators, where that is the disk's fault: `refused` is why it does not take the
-    /// output. Empty when it is not held back by that.
+    /// Returns the reason for which the disk holds the command back, as text for operators; empty if it does
+    /// not. `refused` is the error of the last write, if it failed.
     pub(super) fn held(&self, refused: Option<&str>, may_read: bool) -> String {
         match refused {
             Some(error) => format!("the agent's disk does not take its output: {error}"),

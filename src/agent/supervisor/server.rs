@@ -1,6 +1,6 @@
 //! The supervisor's process: listens on its socket, keeps shims ready, and reports them to the connector.
 //!
-//! Must not know the wire, tokio, or any task: those are given to the shims themselves.
+//! Must not depend on the wire protocol, tokio or any task: the connector sends tasks directly to the shims.
 
 use std::{
     fs::{self, DirBuilder},
@@ -45,15 +45,15 @@ use crate::{
     },
 };
 
-/// How long it is waited for an earlier supervisor to be gone.
+/// How long to wait for an earlier supervisor to end.
 const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
-/// What a task's processes have between TERM and KILL when the grace of the stop is over.
+/// The time between TERM and KILL for tasks that still run after the grace of the stop, in milliseconds.
 const KILL_GRACE_MS: u32 = 1_000;
 
 /// Runs a supervisor until neither a connector nor a task needs it. In a forked shim, runs the shim's tasks instead.
 ///
 /// # Errors
-/// When another supervisor holds the directory, or it cannot be used.
+/// When another supervisor has locked the directory, or the directory cannot be used.
 pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     let mut lock = take_lock(layout)?;
     lock.write_pid()?;
@@ -77,7 +77,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();
-    // All that belongs to the supervisor is dropped before a shim begins, its lock too.
+    // A new shim drops everything that belongs to the supervisor before it begins, including the lock.
     match supervisor.serve() {
         Ok(Role::Supervisor) => Ok(()),
         Ok(Role::Shim(supervisor)) => {
@@ -88,7 +88,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     }
 }
 
-/// Listens for the connector, in the emergency directory where the disk takes no socket.
+/// Listens for the connector; in the emergency directory if no socket can be created on the disk.
 fn listen(layout: &Layout) -> io::Result<UnixListener> {
     match socket::listen(&layout.supervisor_socket(), 0o600) {
         Err(error) if is_of_disk(&error) => {
@@ -98,7 +98,7 @@ fn listen(layout: &Layout) -> io::Result<UnixListener> {
     }
 }
 
-/// The supervisor's lock; one that is about to end is waited for.
+/// Takes the supervisor's lock. Waits for an earlier supervisor that is about to end.
 fn take_lock(layout: &Layout) -> io::Result<Lock> {
     let until = Instant::now() + LAST_ONE_ENDS;
     loop {
@@ -112,11 +112,11 @@ fn take_lock(layout: &Layout) -> io::Result<Lock> {
     }
 }
 
-/// What this process is when the supervisor's loop returns.
+/// The role of this process when the supervisor's loop returns.
 enum Role {
-    /// The supervisor, which is done.
+    /// The supervisor, which has finished.
     Supervisor,
-    /// A fork of it, with its line to the supervisor.
+    /// A forked shim, with its socket to the supervisor.
     Shim(UnixStream),
 }
 
@@ -124,7 +124,7 @@ struct Client {
     socket: UnixStream,
     lines: Lines,
     is_connector: bool,
-    /// It has ordered the agent to end.
+    /// Whether it has ordered the agent to stop.
     waits_for_end: bool,
 }
 
@@ -197,7 +197,7 @@ impl Supervisor {
         }
     }
 
-    /// Reports to the clients that ordered the stop what is left running, and ends.
+    /// Reports the number of remaining tasks to the clients that ordered the stop, and ends.
     fn end(mut self) -> io::Result<Role> {
         let left = u32::try_from(live_tasks(&self.layout)?.len()).unwrap_or(u32::MAX);
         for index in
@@ -208,7 +208,7 @@ impl Supervisor {
         Ok(Role::Supervisor)
     }
 
-    /// Has a shim made ready, in the room of the reserve where there is no other.
+    /// Prepares a shim. If there are no free process ids, releases the reserve and tries again.
     fn want_shim(&mut self) -> io::Result<Option<UnixStream>> {
         match self.pool.want() {
             Err(error) if is_short(&error) && self.give_up_reserve() => self.pool.want(),
@@ -222,7 +222,7 @@ impl Supervisor {
         was_held
     }
 
-    /// Has the shims settled, and gives back the memory that they needed when they are gone.
+    /// Adjusts the number of shims. When the last shim is gone, returns unused memory to the kernel.
     fn settle(&mut self) -> Option<UnixStream> {
         let had_shims = !self.pool.is_empty();
         let fresh = self.pool.settle();
@@ -262,7 +262,8 @@ impl Supervisor {
         }
         while let Some(request) = self.clients[index].lines.take()? {
             match request {
-                // One of another version starts its own supervisor: commands are to run as that version runs them.
+                // A connector of another version starts its own supervisor, so that commands run as in that
+                // version.
                 SupervisorRequest::Connector { version } if version != SOFTWARE_VERSION => {
                     return Ok(Heard::End);
                 }
@@ -292,7 +293,8 @@ impl Supervisor {
         (&self.clients[index].socket).write_all(&line(reply))
     }
 
-    /// A connector that does not listen is about to be gone.
+    /// Sends a message to the connector, if there is one. An error is ignored, since the connector is about
+    /// to end then.
     fn tell_connector(&mut self, reply: &SupervisorReply) {
         if let Some(index) = self.connector() {
             let _ = self.reply(index, reply);
@@ -329,7 +331,7 @@ impl Supervisor {
         Ok(live.is_empty())
     }
 
-    /// Has a task killed, if it can be reached.
+    /// Orders a task's process to kill the task, if the process can be reached.
     fn kill(&self, id: TaskId) {
         let kill = TaskRequest::Kill { by: AGENT_STOP.into(), seal: None, grace_ms: KILL_GRACE_MS };
         if let Ok(mut task) = socket::connect(&self.layout.task(id).socket()) {
@@ -338,7 +340,7 @@ impl Supervisor {
     }
 }
 
-/// Removes what shims of an earlier supervisor left that were killed while they waited for a task.
+/// Removes the directories of shims that were killed while they waited for a task.
 fn remove_left_over(layout: &Layout) -> io::Result<()> {
     for area in [Area::Disk, Area::Memory] {
         let Some(tasks) = layout.tasks_in(area) else { continue };
@@ -353,7 +355,7 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
             let is_unlocked = spare.lock().try_exists().is_ok_and(|exists| !exists);
             if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
                 match staging::remove(&spare) {
-                    // A disk that takes nothing keeps it until it does.
+                    // On a disk that cannot be written, the directory stays until a later start.
                     Err(error) if !is_of_disk(&error) => return Err(error),
                     _ => {}
                 }
@@ -363,10 +365,10 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
     Ok(())
 }
 
-/// Tasks whose process lives.
+/// Returns the tasks whose process is alive.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// When the tasks directory or a lock cannot be read.
 pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
     let mut live = Vec::new();
     for id in known_tasks(layout)? {
@@ -377,20 +379,20 @@ pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
     Ok(live)
 }
 
-/// Whether a task's process lives.
+/// Reports whether a task's process is alive.
 ///
 /// # Errors
 /// When its lock cannot be read.
 pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
     let path = layout.task(id).lock();
-    // An error of the disk says nothing about the process: only a lock that is not there does.
+    // A disk error says nothing about the process. Only a missing lock file means that there is none.
     if path.try_exists()? { lock::is_held(&path) } else { Ok(false) }
 }
 
-/// Tasks that have a directory.
+/// Returns the tasks that have a directory.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the tasks directory cannot be read.
 pub fn known_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
     let mut known = Vec::new();
     for tasks in [Area::Disk, Area::Memory].into_iter().filter_map(|area| layout.tasks_in(area)) {
@@ -410,7 +412,7 @@ struct Ready {
     signalled: bool,
     connecting: bool,
     clients: Vec<usize>,
-    /// For each shim whether it says something.
+    /// Whether the socket of each shim is readable.
     shims: Vec<bool>,
 }
 

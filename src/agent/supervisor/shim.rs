@@ -1,8 +1,8 @@
 //! A shim: a process that runs one task after the other, each in a directory of its own.
 //!
-//! Forked by the supervisor, mostly before there is a task: a fresh process takes longer to start and to touch its memory for
-//! the first time than many commands take to run. With a task it depends on nothing else that runs; without one it ends
-//! with its supervisor.
+//! The supervisor usually forks it before there is a task: a new process takes longer to start and to touch
+//! its memory for the first time than many commands take to run. With a task it depends on no other process;
+//! without one it ends with its supervisor.
 
 use std::{
     io::{self, Write as _},
@@ -36,33 +36,33 @@ use crate::{
     },
 };
 
-/// How long a shim whose job is on other agents too waits before it says that it is free, which wakes its supervisor: they
-/// may be on the same machine, where what they do for that run comes first.
+/// How long a shim waits before it reports that it is free, if its job may have tasks on other agents, too.
+/// The report wakes the supervisor, and the tasks of other agents on the same machine have priority.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
 
-/// What a shim has for all of its tasks.
+/// The state of a shim that all of its tasks share.
 pub(super) struct Shim<'a> {
-    /// Where the agent's files lie.
+    /// The paths of the agent's files.
     pub(super) layout: &'a Layout,
-    /// Whose commands it runs.
+    /// The user as which commands run.
     pub(super) account: &'a Account,
     /// The kernel's boot id.
     pub(super) boot: &'a str,
-    /// The line to the supervisor, which closes it when the shim is not wanted any more.
+    /// The socket to the supervisor, which closes it to end the shim.
     pub(super) supervisor: UnixStream,
 }
 
 impl Shim<'_> {
-    /// Works until a task leaves something behind, or the supervisor is gone. The caller is a fresh fork and exits when this
-    /// returns.
+    /// Runs tasks until one of them leaves processes behind, or the supervisor closes the socket. The caller
+    /// is a new fork, and exits when this returns.
     ///
     /// # Errors
-    /// When the process cannot be set up or an ending cannot be written; a task is lost then.
+    /// When the process cannot be set up, or cannot wait for events; its task is lost then.
     pub(super) fn run(self) -> io::Result<()> {
         setsid()?;
         prctl::set_child_subreaper(true)?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-        // TERM too: when a service manager ends everything, this process still tells how the command ended.
+        // TERM, too: when a service manager ends all processes, this one still reports how the command ended.
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
             signals.add(signal);
@@ -91,7 +91,7 @@ impl Shim<'_> {
             let busy = || self.report(&ShimReport::Busy);
             task::run(beginning, tools, busy, || self.report(&ShimReport::NoProcess))?;
             if has_children() {
-                // What runs on below this process is no other task's.
+                // The processes that are left must not become descendants of another task.
                 return Ok(());
             }
             if !is_alone {
@@ -104,13 +104,14 @@ impl Shim<'_> {
         }
     }
 
-    /// A supervisor that is gone needs to know nothing.
+    /// Sends a report to the supervisor. An error is ignored, since the supervisor has ended then.
     fn report(&self, report: &ShimReport) {
         let _ = (&self.supervisor).write_all(&line(report));
     }
 
-    /// Begins the task by renaming the directory to its id. Returns `None` when it did not begin; the client is told why,
-    /// unless the directory is gone and another shim has to be asked. `now` returns nanoseconds since boot.
+    /// Begins the task by renaming the directory to its id. Returns `None` if the task did not begin. The
+    /// client gets the reason, unless the directory was removed, so that the client has to try another shim.
+    /// `now` returns nanoseconds since boot.
     fn begin(
         &self,
         mut place: StagingDirectory,
@@ -134,14 +135,16 @@ impl Shim<'_> {
             started_boottime_ns: boottime_ns(),
         };
         let reply = match place.become_task(self.layout, id, &line(&record)) {
-            // The disk took its time. Nothing has started, and without its directory the task is one that never did.
+            // The disk was slow. Nothing was started, and without its directory the task counts as never
+            // started.
             Ok(Some(layout)) if is_too_late() => {
                 let _ = staging::remove(&layout);
                 TaskReply::Expired
             }
             Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
             Ok(None) => TaskReply::Known,
-            // The tasks directory was removed, and this shim's place with it: another shim is asked.
+            // The tasks directory was removed, and the directory of this shim with it. The client tries
+            // another shim.
             Err(_) if place.is_gone() => return None,
             Err(error) => TaskReply::Failed { reason: error.to_string() },
         };
@@ -150,7 +153,8 @@ impl Shim<'_> {
         None
     }
 
-    /// The next task, and who gives it; `None` when the supervisor is gone, or wants this shim no more.
+    /// Waits for the next task. Returns it and the client that sent it; `None` if the supervisor has closed
+    /// the socket.
     fn wait_for_start(&self, place: &StagingDirectory) -> io::Result<Option<(StartTask, Client)>> {
         let mut clients: Vec<Client> = Vec::new();
         loop {
@@ -178,7 +182,8 @@ impl Shim<'_> {
                 socket.set_nonblocking(true)?;
                 clients.push(Client::new(socket));
             }
-            // A shim that waits is given no orders, so that this is the line's end.
+            // The supervisor sends no orders to a shim that waits for a task, so this is the end of the
+            // stream.
             if ready[0] {
                 return Ok(None);
             }
@@ -186,12 +191,14 @@ impl Shim<'_> {
     }
 
     fn wait_unless_the_supervisor_ends(&self, time: Duration) {
-        // Its end is all that there may be on this line; whatever else happens only makes the time shorter.
+        // Only the end of the stream is expected on this socket. Anything else shortens the pause, which is
+        // harmless.
         let mut line = [PollFd::new(self.supervisor.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut line, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO));
     }
 
-    /// Waits until the supervisor wants another task to be run. False when it does not, or is gone.
+    /// Waits for the order to prepare for another task. Returns false if the supervisor has closed the
+    /// socket.
     fn wait_for_order(&self, orders: &mut Lines) -> io::Result<bool> {
         loop {
             if let Some(ShimOrder::Prepare) = orders.take()? {
@@ -204,7 +211,8 @@ impl Shim<'_> {
     }
 }
 
-/// The task that a client gives, once its line is whole; an error when it is gone or talks of something else.
+/// Reads from a client. Returns the task when its line is complete; an error if the client is gone or sends
+/// another request.
 fn start_of(client: &mut Client) -> io::Result<Option<StartTask>> {
     if !client.lines.read_from(&client.socket)? {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -230,8 +238,8 @@ mod tests {
         TaskId { job: JobId::from_parts(1, 1), index: 0 }
     }
 
-    /// Lets a shim begin a task whose permission expires at 100 ns, with a clock that returns `moments` in order. Returns
-    /// whether it began, and the reply that the client got.
+    /// Lets a shim begin a task whose permission expires at 100 ns, with a clock that returns `moments` in
+    /// order. Returns whether the task began, and the reply to the client.
     fn begin(layout: &Layout, moments: &[u64], before: impl FnOnce()) -> (bool, Option<TaskReply>) {
         let account = Account::look_up();
         let shim =

@@ -1,4 +1,5 @@
-//! The directory of a future task, which a shim prepares in advance and renames when the task arrives. Knows no processes.
+//! The directory of a future task, which a shim prepares in advance and renames when the task arrives. Does
+//! not depend on processes.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -23,7 +24,7 @@ use crate::{
     sys::{lock::Lock, socket},
 };
 
-/// A directory with its lock taken and its socket bound; no task's yet.
+/// A directory without a task, with its lock taken and its socket bound.
 #[derive(Debug)]
 pub(super) struct StagingDirectory {
     area: Area,
@@ -31,18 +32,18 @@ pub(super) struct StagingDirectory {
     record: File,
     /// Written when the task ends.
     ending: File,
-    /// Held until this process ends or is done with the task.
+    /// Held until this process ends or has finished the task.
     _lock: Lock,
     /// Bound to the task's socket.
     pub(super) listener: UnixListener,
 }
 
 impl StagingDirectory {
-    /// Makes one for a shim, in place of whatever an earlier process of the same id left: in memory while the disk takes
-    /// nothing.
+    /// Creates the directory of a shim, and removes one that an earlier process with the same id has left. It
+    /// is in memory while the disk cannot be written.
     ///
     /// # Errors
-    /// When neither gives it; nothing of it stays then.
+    /// When it can be created neither on the disk nor in memory. Nothing is left of it then.
     pub(super) fn make(layout: &Layout, shim: i32) -> io::Result<Self> {
         if trouble_of(&layout.tasks()).is_some()
             && let Ok(place) = Self::make_in(layout, Area::Memory, shim)
@@ -59,7 +60,7 @@ impl StagingDirectory {
 
     fn make_in(layout: &Layout, area: Area, shim: i32) -> io::Result<Self> {
         if area == Area::Memory {
-            // The machine needs what is left there.
+            // The machine needs the remaining memory.
             if let Some(trouble) = trouble_of(&layout.emergency().make()?) {
                 return Err(io::Error::other(format!("the memory file system is {trouble}")));
             }
@@ -83,11 +84,11 @@ impl StagingDirectory {
         Ok(Self { area, layout: layout.clone(), record, ending, _lock: lock, listener })
     }
 
-    /// Makes it the directory of a task, at once and with its record in it. `None` when the task has one already. A disk that
-    /// does not take it is left for the memory: this is another place then.
+    /// Makes this the directory of a task, atomically and with the task's record in it. Returns `None` if the
+    /// task already has a directory. If the disk cannot be written, uses a new directory in memory instead.
     ///
     /// # Errors
-    /// When neither takes it; there is no such task then.
+    /// When neither is possible. The task has no directory then.
     pub(super) fn become_task(
         &mut self,
         layout: &Layout,
@@ -109,8 +110,8 @@ impl StagingDirectory {
         let task = layout.task_in(self.area, id).ok_or(io::ErrorKind::NotFound)?;
         self.record.write_all_at(record, 0)?;
         let renamed = match renameat_with(CWD, self.layout.root(), CWD, task.root(), RenameFlags::NOREPLACE) {
-            // Not every file system knows the flag (NFS, 9p, OpenZFS before 2.2). Without it a directory can take
-            // an empty one's place, and no task's directory is empty.
+            // Not every file system supports the flag (not NFS, 9p, OpenZFS before 2.2). Without it, rename
+            // can only replace an empty directory, and the directory of a task is never empty.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename(self.layout.root(), task.root()),
             renamed => renamed,
         };
@@ -119,9 +120,9 @@ impl StagingDirectory {
             Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // Looked at after the own name is there: of two shims that make the same task in two areas at least one sees the
-        // other, and that one takes its place back. Nothing has started in it.
-        // A disk that does not answer may hold it: only what is certainly not there lets this one begin.
+        // Checked after the rename: if two shims begin the same task in both areas, at least one of them sees
+        // the other directory, and removes its own. Nothing was started in it. A disk that cannot be read may
+        // contain the task: it begins only if the other directory is certainly absent.
         let other = layout.task_in(self.area.other(), id).map(|other| other.root().symlink_metadata());
         match other {
             None => Ok(Some(task)),
@@ -137,16 +138,16 @@ impl StagingDirectory {
         }
     }
 
-    /// Whether it lies in memory.
+    /// Reports whether the directory is in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         self.area == Area::Memory
     }
 
-    /// Writes how the task ended, whole or not at all. May be tried again with the same bytes. Where the directory is gone
-    /// the master has it already.
+    /// Writes the task's ending atomically. May be repeated with the same bytes. If the directory is gone,
+    /// the master has already stored the ending.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the write fails.
     pub(super) fn write_ending(&self, task: &TaskLayout, ending: &[u8]) -> io::Result<()> {
         self.ending.write_all_at(ending, 0)?;
         match fs::rename(task.unfinished_ending(), task.ending()) {
@@ -155,19 +156,19 @@ impl StagingDirectory {
         }
     }
 
-    /// Whether the directory was removed by another program.
+    /// Reports whether another program has removed the directory.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.layout.root().try_exists(), Ok(false))
     }
 
-    /// Removes it, before it has become a task's.
+    /// Removes the directory, before it belongs to a task.
     pub(super) fn remove(self) {
-        // What stays is removed by the next supervisor.
+        // If that fails, the next supervisor removes it.
         let _ = remove(&self.layout);
     }
 }
 
-/// Removes a directory that is no task's, where there is one.
+/// Removes a directory, if it exists.
 ///
 /// # Errors
 /// When it cannot be removed.

@@ -1,7 +1,7 @@
 //! Runs a task: starts the command, spools its output, kills it on order, and records its outcome.
 //!
-//! Must not know what the process was before, or is after: it depends on nothing else that runs, not on the supervisor, not on
-//! the connector.
+//! Must not depend on what the process does before or after the task, or on any other process: neither the
+//! supervisor nor the connector.
 
 use std::{
     io,
@@ -42,32 +42,32 @@ use crate::{
 /// When a task is reported to the supervisor as long running, so that it starts another shim in place of this one.
 const LONG_RUNNING_AFTER: Duration = Duration::from_secs(1);
 
-/// A task that begins.
+/// A task whose directory exists, and whose command is not started yet.
 pub(super) struct Beginning {
     pub(super) record: TaskRecord,
     /// Its directory.
     pub(super) layout: TaskLayout,
-    /// The same directory's lock and socket.
+    /// The lock and the socket of the same directory.
     pub(super) place: StagingDirectory,
-    /// Who started it.
+    /// The client that has requested the start.
     pub(super) client: Client,
 }
 
-/// What a process has for any task.
+/// The resources of the process that all of its tasks share.
 pub(super) struct Tools<'a> {
-    /// Whose commands it runs.
+    /// The user as which commands run.
     pub(super) account: &'a Account,
-    /// SIGCHLD, and what would end this process.
+    /// SIGCHLD, and the signals that would end this process.
     pub(super) signals: &'a SignalFd,
-    /// What is read goes here.
+    /// The buffer for output that is read.
     pub(super) buffer: &'a mut Vec<u8>,
 }
 
-/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LONG_RUNNING_AFTER`], and
-/// `no_process` where the machine has no process for it.
+/// Runs a task until it has ended and its pipes are closed. Calls `lasts` once if that takes longer than
+/// [`LONG_RUNNING_AFTER`], and `no_process` if there are no free process ids.
 ///
 /// # Errors
-/// When the process cannot wait for anything any more; the task is lost then.
+/// When the process cannot wait for events any more. The task is lost then.
 pub(super) fn run(
     beginning: Beginning,
     tools: Tools<'_>,
@@ -93,28 +93,28 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Output that the disk does not take.
+/// Output that could not be written to the disk.
 struct Unwritten {
     stream: Stream,
     time_ns: u64,
     payload: Vec<u8>,
-    /// Why not.
+    /// The reason.
     error: String,
 }
 
-/// The process's state.
+/// The state of the process while it runs a task.
 struct Supervisor<'a> {
     layout: TaskLayout,
     spec: TaskSpec,
     place: StagingDirectory,
     signals: &'a SignalFd,
     child: i32,
-    /// Its standard output, or its terminal, and its standard error: those that may still say something.
+    /// Its standard output, or its terminal, and its standard error. An output is removed when it is closed.
     outputs: Vec<Output>,
     input: Input,
     started: Instant,
     spool: spool::SpoolWriter,
-    /// Read from a pipe, but not yet taken by the disk.
+    /// Output that was read from a pipe, but could not be written to the disk yet.
     unwritten: Option<Unwritten>,
     room: Room,
     clients: Vec<Client>,
@@ -195,7 +195,8 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Whether there is room for more output. What comes after the end was found is for nobody, and needs none.
+    /// Reports whether output may be read now. Output after the task's end is discarded, so it is always
+    /// read.
     fn may_read(&self) -> bool {
         let is_read = self.clients.iter().any(|client| client.reads);
         let waiting = self.spool.end() - self.spool.acknowledged();
@@ -204,13 +205,13 @@ impl<'a> Supervisor<'a> {
 
     fn look_at_room(&mut self, now: Instant) {
         if self.room.is_due(self.spool.end(), now) {
-            // A volume that does not tell is one that has room.
+            // If the usage is unknown, there is assumed to be room.
             let used = volume_used_percent(self.layout.root()).unwrap_or(0);
             self.room.note(used, self.spool.end(), now);
         }
     }
 
-    /// Everything that is due by time or by state.
+    /// Does everything that is due.
     fn advance(&mut self, now: Instant) {
         self.look_at_room(now);
         if let Some(mut unwritten) = self.unwritten.take()
@@ -219,7 +220,7 @@ impl<'a> Supervisor<'a> {
             unwritten.error = error.to_string();
             self.unwritten = Some(unwritten);
         }
-        // One that has ended meanwhile is no longer killed.
+        // A command that has ended in the meantime is not killed.
         if self.progress().has_run_too_long(now) && !self.has_command_ended() {
             let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
             self.killing = Killing::Begun(Kill::begin(grace, now, started_now()), Cause::Timeout);
@@ -244,7 +245,7 @@ impl<'a> Supervisor<'a> {
 
     fn end(&mut self, now: Instant) {
         let Some(ending) = self.progress().ending() else { return };
-        // An order that comes from now on concerns what the command has left behind.
+        // A later order to kill applies to the background processes that the command has left.
         self.killing = Killing::No;
         let background = if self.outputs.is_empty() { 0 } else { descendants().len() };
         let until = self.child_end.map_or(now, |gone| gone.at);
@@ -255,7 +256,8 @@ impl<'a> Supervisor<'a> {
         });
     }
 
-    /// Tries until the disk has it: a disk that does not take it must not turn a known end into a lost one.
+    /// Writes the ending, if it is known and not written yet. Called until it succeeds, so that a disk
+    /// failure does not turn a known ending into a lost task.
     fn write_ending(&mut self) {
         if let Some(ending) = &self.ending
             && !self.is_ending_written
@@ -336,8 +338,8 @@ impl<'a> Supervisor<'a> {
         Ok(())
     }
 
-    /// Whether the command itself has ended. Asked before anything is done to it: an order that comes when it has ended by
-    /// itself does not change how it did.
+    /// Reaps ended processes, and reports whether the command itself has ended. Called before a kill begins:
+    /// an order that arrives after the command has ended by itself does not change its outcome.
     fn has_command_ended(&mut self) -> bool {
         for (pid, end) in reap() {
             if pid == self.child {
@@ -349,7 +351,7 @@ impl<'a> Supervisor<'a> {
         self.child_end.is_some()
     }
 
-    /// Reads once from a pipe that has something to say, over what is in the buffer.
+    /// Reads once from the pipe of a stream, and replaces the contents of the buffer.
     fn read(&mut self, stream: Stream, buffer: &mut Vec<u8>) {
         let Some(index) = self.outputs.iter().position(|output| output.stream == stream) else { return };
         match self.outputs[index].read(buffer) {
@@ -367,7 +369,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Takes what a client says. False when it is gone or talks nonsense.
+    /// Reads and handles the requests of a client. Returns false if it is gone, or violates the protocol.
     fn hear(&mut self, index: usize) -> bool {
         let client = &mut self.clients[index];
         if !client.lines.read_from(&client.socket).unwrap_or(false) {
@@ -396,14 +398,14 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// False when that is nothing to say to a process that has its task.
+    /// Handles a request. Returns false if it is not valid while the process runs a task.
     fn obey(&mut self, index: usize, request: TaskRequest) -> bool {
         match request {
             TaskRequest::Start(_) => return false,
             TaskRequest::Wait { past } => self.clients[index].waits_past = Some(past),
             TaskRequest::Acknowledge { offset } => {
                 self.clients[index].reads = true;
-                // What cannot be unlinked now is unlinked with the next acknowledgement.
+                // Segments that cannot be removed now are removed with the next acknowledgement.
                 let _ = self.spool.acknowledge(offset, self.room.is_tight);
             }
             TaskRequest::Input { offset, length, is_last } => {

@@ -1,4 +1,4 @@
-//! The supervisor's conversations and the end of its tasks, without a connector.
+//! Requests to the supervisor, and the end of its tasks without a connector.
 
 use super::*;
 use crate::domain::ids::JobId;
@@ -16,7 +16,7 @@ fn supervisor(layout: &Layout) -> Supervisor {
     }
 }
 
-/// Another client, and what it says first.
+/// Connects a new client that sends `request`. Returns its socket, and the result of the request.
 fn connect(supervisor: &mut Supervisor, request: &SupervisorRequest) -> (UnixStream, io::Result<Heard>) {
     let (mut client, socket) = UnixStream::pair().unwrap();
     supervisor.clients.push(Client {
