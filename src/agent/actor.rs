@@ -117,7 +117,12 @@ impl Actor {
     ) -> io::Result<Self> {
         let (seen, highest) = SeenRevision::open(&layout)?;
         let memory = TaskMemory::open((*layout).clone(), directory)?;
-        let finished = known_tasks(&layout)?.into_iter().filter(|id| memory.is_finished(*id));
+        let known = known_tasks(&layout).unwrap_or_else(|error| {
+            // Only the removal of what is left over needs the list. The running tasks need the agent.
+            tracing::error!(%error, "cannot list the agent's tasks; the directories of finished ones stay");
+            Vec::new()
+        });
+        let finished = known.into_iter().filter(|id| memory.is_finished(*id));
         let core = Core::new(memory.incarnation()?, highest).with_left_over(finished, boottime_ms());
         Ok(Self {
             core,
@@ -274,7 +279,9 @@ impl Actor {
     fn start(&self, start: StartTask) {
         let (id, supervisor, inbox) = (start.id, self.supervisor.clone(), self.inbox.upgrade());
         tokio::spawn(async move {
-            let result = supervisor.start(start).await;
+            // A task of its own: a panic must not leave the callers that wait for the start without an answer.
+            let start = tokio::spawn(async move { supervisor.start(start).await });
+            let result = start.await.unwrap_or_else(|error| Err(error.to_string()));
             if let Some(inbox) = inbox {
                 let _ = inbox.send(Message::Started(id, result)).await;
             }
@@ -289,7 +296,6 @@ impl Actor {
             }
             Ok(StartResult::Known) => StartEnd::Known,
             Ok(StartResult::Expired) => StartEnd::Expired,
-            Err(_) if matches!(self.memory.is_in_place(), Ok(false)) => StartEnd::MemoryGone,
             Err(reason) => StartEnd::Failed(reason),
         }
     }
@@ -298,7 +304,9 @@ impl Actor {
         let (layout, inbox) = (Arc::clone(&self.layout), self.inbox.upgrade());
         tokio::spawn(async move {
             let remove = move || finished.into_iter().for_each(|id| remove_directory(&layout, id));
-            if let Err(error) = tokio::task::spawn_blocking(remove).await {
+            // A task of its own, for the same reason as for a start.
+            let removing = tokio::spawn(async { tokio::task::spawn_blocking(remove).await });
+            if let Err(error) = removing.await.and_then(|removed| removed) {
                 tracing::error!(%error, "cannot remove the directories of finished tasks");
             }
             if let Some(inbox) = inbox {

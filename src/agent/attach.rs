@@ -144,12 +144,15 @@ impl Attach {
             revision: open.revision,
         };
         let Opened { decision, process, superseded } = agent.open(opened).await?;
+        let has_task = !matches!(decision, Decision::Superseded(_));
         let fresh = process.map(|process| Hold::fresh(process, is_fed));
         let result = tokio::select! {
             result = self.obey(&open, decision, fresh) => result,
             by = superseded.by() => self.send(AttachResponse::Superseded { by }).await,
         };
-        agent.tell(Input::AttachEnded { id, attempt }).await;
+        if has_task {
+            agent.tell(Input::AttachEnded { id, attempt }).await;
+        }
         result
     }
 

@@ -7,7 +7,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    io::{self, IoSlice},
+    fs,
+    io::{self, BufRead as _, BufReader, IoSlice},
     path::{Path, PathBuf},
 };
 
@@ -69,6 +70,26 @@ fn open(disk: &Disk, path: &Path) -> io::Result<(File, bool)> {
         }
         opened => opened.map(|file| (file, false)),
     }
+}
+
+/// Reports whether the file at `path` contains the task; false if there is no such file. Reads the whole
+/// file, while another process may append to it.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn is_recorded(path: &Path, id: TaskId) -> io::Result<bool> {
+    let mut file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => BufReader::with_capacity(READ, file?),
+    };
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        if serde_json::from_slice::<Entry>(&line).is_ok_and(|entry| entry.id == id) {
+            return Ok(true);
+        }
+        line.clear();
+    }
+    Ok(false)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -264,6 +285,8 @@ mod tests {
         assert_eq!(again.get(id(3)).unwrap(), Some(ending(3)));
         assert_eq!(again.get(id(1)).unwrap(), Some(ending(1)));
         assert_eq!(again.get(id(9)).unwrap(), None);
+        let is_recorded = |n| is_recorded(&path, id(n)).unwrap();
+        assert!(is_recorded(1) && is_recorded(3) && !is_recorded(9));
     }
 
     #[test]

@@ -42,6 +42,8 @@ const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const STOPPING_STEP: Duration = Duration::from_millis(50);
 /// How long a stopping agent waits until the master has stored the last output and outcomes.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long a stopping agent waits until the directories of finished tasks are removed.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between TERM and KILL when a stopping agent kills the remaining tasks.
 const STOP_KILL_GRACE_MS: u32 = 2_000;
 
@@ -300,8 +302,10 @@ impl Network {
             () = shutdown.stop.cancelled() => false,
         };
         let going_on = agent.running_count().await;
-        if let Err(error) = agent.remove_left_over().await {
-            tracing::warn!(%error, "cannot remove the directories of finished tasks");
+        match tokio::time::timeout(REMOVAL_TIMEOUT, agent.remove_left_over()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot remove the directories of finished tasks"),
+            Err(_) => tracing::warn!("the disk is slow; the directories of finished tasks stay for now"),
         }
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
@@ -348,7 +352,13 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
         () = tokio::time::sleep(grace) => {}
         _ = orders.recv() => {}
     }
-    let left = agent.running().await.unwrap_or_default();
+    let left = match agent.running().await {
+        Ok(left) => left,
+        Err(error) => {
+            tracing::error!(%error, "cannot read the running tasks, so they are not killed");
+            Vec::new()
+        }
+    };
     if !left.is_empty() {
         tracing::warn!(killed = left.len(), "killing the remaining tasks");
         for id in left {

@@ -74,7 +74,6 @@ impl Shims {
 /// A handle to the supervisor, which is started again when it ends.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    layout: Layout,
     orders: mpsc::Sender<Order>,
     shims: Arc<Shims>,
 }
@@ -82,9 +81,9 @@ pub struct Supervisor {
 impl Supervisor {
     /// Returns a handle that starts nothing.
     #[cfg(test)]
-    pub(super) fn nobody(layout: &Layout) -> Self {
+    pub(super) fn nobody() -> Self {
         let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
-        Self { layout: layout.clone(), orders: mpsc::channel(1).0, shims }
+        Self { orders: mpsc::channel(1).0, shims }
     }
 
     /// Connects to the supervisor, or starts it. The second value runs until the handle is dropped or the
@@ -107,15 +106,15 @@ impl Supervisor {
             let _closed_at_the_end = ClosesShims(Arc::clone(&pump.shims));
             pump.run(supervisor, inbox).await;
         };
-        Ok((Self { layout: layout.clone(), orders, shims }, pumping))
+        Ok((Self { orders, shims }, pumping))
     }
 
     /// Starts a task, and returns the connection to its process.
     ///
     /// # Errors
-    /// The reason as text, when nothing was started.
+    /// The reason as text, when no process has confirmed the start. The task may have begun nevertheless:
+    /// look for its directory.
     pub async fn start(&self, start: StartTask) -> Result<StartResult, String> {
-        let id = start.id;
         let order = TaskRequest::Start(Box::new(start));
         let mut tries = 0;
         while tries < TRIES {
@@ -139,11 +138,7 @@ impl Supervisor {
                 _ => {}
             }
         }
-        match self.layout.task(id).root().try_exists() {
-            Ok(true) => Ok(StartResult::Known),
-            Ok(false) => Err("no process was available for it".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        Err("no process was available for it".to_owned())
     }
 
     /// Requests a shim from the supervisor, and waits for it or for another shim that is ready first.

@@ -68,12 +68,15 @@ impl TaskMemory {
     pub fn begin_anew(&mut self) -> io::Result<Incarnation> {
         make_private(&self.layout.tasks()).map_err(io::Error::other)?;
         let directory = DirectoryId::open(&self.layout, false)?;
-        *self = Self::open(self.layout.clone(), directory)?;
+        let memory = Self::open(self.layout.clone(), directory)?;
+        let incarnation = memory.incarnation()?;
+        // Replaced at the end: a memory that fails to begin is found missing again.
+        *self = memory;
         tracing::error!(
             directory = %self.layout.tasks().display(),
             "the directory with the agent's memory of tasks was removed; the tasks in it are lost to the master"
         );
-        self.incarnation()
+        Ok(incarnation)
     }
 
     /// Returns what the disk knows of a task.

@@ -18,6 +18,7 @@ pub mod paths;
 pub mod process;
 pub mod random;
 pub mod rate;
+pub mod runtime;
 pub mod shutdown;
 pub mod socket;
 pub mod spawn;

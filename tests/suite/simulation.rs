@@ -899,10 +899,13 @@ impl Simulation {
         self.agent.is_starting = true;
     }
 
-    /// The agent's core learns that the task was started.
+    /// The agent's core learns that the task was started, or only that its process has failed.
     fn start_ends(&mut self) {
         if !self.frozen && std::mem::take(&mut self.agent.is_starting) {
-            self.agent_step(AgentInput::StartEnded(task(), StartEnd::Started));
+            let is_confirmed = self.dice.roll(4) > 0;
+            let failed = || StartEnd::Failed("no process".to_owned());
+            let end = if is_confirmed { StartEnd::Started } else { failed() };
+            self.agent_step(AgentInput::StartEnded(task(), end));
         }
     }
 
@@ -917,9 +920,10 @@ impl Simulation {
             Decision::NeverStarted(incarnation) | Decision::OtherIncarnation { incarnation, .. } => {
                 ToMaster::Unknown(incarnation)
             }
-            Decision::Expired | Decision::Refuse(_) => ToMaster::Failed,
+            Decision::Expired | Decision::MemoryGone => ToMaster::Failed,
             Decision::Superseded(by) => ToMaster::Superseded(by),
-            Decision::MemoryGone | Decision::Unwritten(_) => unreachable!("{decision:?}"),
+            // Nothing of this agent can refuse a task: each process that fails has begun it.
+            Decision::Refuse(_) | Decision::Unwritten(_) => unreachable!("{decision:?}"),
         };
         if !matches!(answer, ToMaster::Superseded(_)) {
             self.agent.holder = Some(at);
@@ -1035,6 +1039,11 @@ impl Simulation {
                     Some(AgentReply::Cancelled(Ok(CancelledTask::Spooled(incarnation)))) => {
                         self.kill();
                         (true, incarnation)
+                    }
+                    // A later order has replaced this one, and the master repeats it.
+                    Some(AgentReply::Cancelled(Err(_))) => {
+                        self.signals[at] = Signal::Order(self.session);
+                        return;
                     }
                     Some(other) => unreachable!("{other:?}"),
                 };

@@ -6,10 +6,12 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
-use crate::rig::{TestCluster, until};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::rig::{TestCluster, is_alive, until};
 
 #[test]
 fn an_agent_runs_without_its_ports_and_listens_when_they_are_free() {
@@ -160,6 +162,23 @@ impl Drop for Group {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
+}
+
+#[test]
+fn an_agent_without_a_master_and_free_process_ids_can_be_ended() {
+    let Some(group) = Group::new() else { return };
+    let mut rig = TestCluster::with_agents(&["a"]);
+    assert_eq!(rig.on("a", "echo here").out, "here\n");
+    let (connector, supervisor) = (rig.pid_in("a", "agent.pid"), rig.pid_in("a", "keeper.lock"));
+    rig.kill_master();
+    group.take(connector);
+    // A runtime gives up idle threads after ten seconds by default. An agent without a master uses one five
+    // seconds after its start, and then once a minute.
+    std::thread::sleep(Duration::from_secs(16));
+    group.limit(&group.count().to_string());
+    rig.end_connector("a");
+    assert!(is_alive(supervisor), "only the connector was told to end");
+    group.limit("max");
 }
 
 #[test]

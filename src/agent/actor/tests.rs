@@ -31,7 +31,7 @@ fn agent(root: &Path) -> Agent {
         direct: None,
     };
     let (orders, _) = mpsc::channel(1);
-    let supervisor = (Supervisor::nobody(&layout), Troubles::default());
+    let supervisor = (Supervisor::nobody(), Troubles::default());
     let (agent, core) = Agent::new(description, layout, supervisor, directory, orders, false).unwrap();
     tokio::spawn(core);
     agent
@@ -51,10 +51,14 @@ async fn incarnation(agent: &Agent) -> Incarnation {
 
 /// An Attach to task `index` with a permission to start it.
 async fn attach(agent: &Agent, index: u32, attempt: u64) -> OpenedAttach {
+    attach_in(incarnation(agent).await, index, attempt)
+}
+
+fn attach_in(incarnation: Incarnation, index: u32, attempt: u64) -> OpenedAttach {
     OpenedAttach {
         id: id(index),
         attempt,
-        incarnation: incarnation(agent).await,
+        incarnation,
         start: Some(StartPermission { spec: TaskSpec::example(), within: Duration::from_secs(10) }),
         sent: None,
         arrived: boottime_ms(),
@@ -126,20 +130,32 @@ async fn a_start_without_a_process_is_refused() {
 }
 
 #[tokio::test]
-async fn only_a_start_that_finds_no_memory_reports_that_it_was_removed() {
+async fn every_start_during_which_the_memory_was_removed_reports_that() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Arc::new(Layout::new(dir.path()));
     make_private(&layout.tasks()).unwrap();
     let directory = DirectoryId::open(&layout, true).unwrap();
-    let (inbox, _messages) = mpsc::channel(1);
+    let incarnation = directory.incarnation().unwrap();
+    let (inbox, _messages) = mpsc::channel(8);
     let shown = Shown { stopping: watch::channel(false).0, renewed: Arc::default() };
-    let (name, supervisor) = ("a".parse().unwrap(), Supervisor::nobody(&layout));
+    let (name, supervisor) = ("a".parse().unwrap(), Supervisor::nobody());
     let mut actor =
         Actor::new(Arc::clone(&layout), name, supervisor, directory, inbox.downgrade(), shown).unwrap();
-    let mut end = || actor.start_end(id(0), Err("no process".to_owned()));
-    assert_eq!(end(), StartEnd::Failed("no process".to_owned()));
+    let mut opened = Vec::new();
+    for index in 0..3 {
+        let (caller, answer) = oneshot::channel();
+        opened.push(answer);
+        actor.take(Message::Open(Box::new(attach_in(incarnation.clone(), index, 1)), caller));
+    }
+    let mut fail = |index| {
+        actor.take(Message::Started(id(index), Err("no process".to_owned())));
+        opened.remove(0).try_recv().unwrap().unwrap().decision
+    };
+    assert_eq!(fail(0), Decision::Refuse("the agent cannot start it: no process".to_owned()));
     fs::remove_dir_all(layout.tasks()).unwrap();
-    assert_eq!(end(), StartEnd::MemoryGone);
+    assert_eq!(fail(1), Decision::MemoryGone);
+    // The memory was replaced meanwhile.
+    assert_eq!(fail(2), Decision::MemoryGone);
 }
 
 #[tokio::test]

@@ -25,9 +25,20 @@ impl Core {
     /// Adds a question about a task. It is decided after the questions before it.
     pub(super) fn ask(&mut self, id: TaskId, question: Question) {
         let task = self.tasks.entry(id).or_default();
+        let mut replaced = None;
+        if let Question::Cancel(_) = question {
+            // The master repeats the order when it has lost the answer. Only the newest one waits, so that
+            // their number is bounded.
+            let earlier = task.waiting.iter().position(|waiting| matches!(waiting, Question::Cancel(_)));
+            replaced = earlier.and_then(|place| task.waiting.remove(place));
+        }
         task.waiting.push_back(question);
         if task.current.is_none() {
             self.decide_next(id);
+        }
+        if let Some(Question::Cancel(reply)) = replaced {
+            let error = DiskError("another order to stop the task has replaced this one".to_owned());
+            self.reply(reply, Err(error));
         }
     }
 
@@ -75,14 +86,15 @@ impl Core {
 
     /// Continues with what the disk knows of a task.
     pub(super) fn looked_up(&mut self, id: TaskId, knowledge: Result<Knowledge, DiskError>) {
-        let Some((question, _)) = self.take_current(id) else { return };
+        let Some((question, progress)) = self.take_current(id) else { return };
         match (question, knowledge) {
-            (Question::Open { attach, reply, date_by }, Ok(knowledge)) => {
-                self.decide_attach(attach, reply, date_by, knowledge);
-            }
-            (Question::Open { reply, .. }, Err(error)) => {
-                self.effects.push(Effect::Opened(id, reply.ticket(), Err(error)));
-            }
+            (Question::Open { attach, reply, date_by }, knowledge) => match (progress, knowledge) {
+                (Progress::StartFailed(reason), knowledge) => {
+                    self.start_failed(&attach, reply, &reason, knowledge);
+                }
+                (_, Ok(knowledge)) => self.decide_attach(attach, reply, date_by, knowledge),
+                (_, Err(error)) => self.effects.push(Effect::Opened(id, reply.ticket(), Err(error))),
+            },
             (question @ (Question::Promise { .. } | Question::Cancel(_)), Ok(Knowledge::Nothing)) => {
                 self.promise(id, question);
             }
@@ -247,19 +259,46 @@ impl Core {
 
     /// Continues when a start has succeeded or failed.
     pub(super) fn start_ended(&mut self, id: TaskId, end: StartEnd) {
-        let Some((Question::Open { reply, .. }, _)) = self.take_current(id) else { return };
-        self.opened(
-            id,
-            reply,
-            match end {
-                StartEnd::Started => Decision::Started,
-                StartEnd::Known => Decision::Resume,
-                StartEnd::Expired => Decision::Expired,
-                StartEnd::MemoryGone => Decision::MemoryGone,
-                StartEnd::Failed(reason) => Decision::Refuse(format!("the agent cannot start it: {reason}")),
-            },
-        );
+        let Some((question, _)) = self.take_current(id) else { return };
+        let decision = match end {
+            StartEnd::Started => Decision::Started,
+            StartEnd::Known => Decision::Resume,
+            StartEnd::Expired => Decision::Expired,
+            StartEnd::Failed(reason) => {
+                // A process may have begun the task before it failed. Only the disk knows.
+                self.set_current(id, question, Progress::StartFailed(reason));
+                return self.effects.push(Effect::LookUp(id));
+            }
+        };
+        if let Question::Open { reply, .. } = question {
+            self.opened(id, reply, decision);
+        }
         self.decide_next(id);
+    }
+
+    /// Continues with what the disk knows of a task that no process has confirmed to have started.
+    fn start_failed(
+        &mut self,
+        attach: &OpenedAttach,
+        reply: Opener,
+        reason: &str,
+        knowledge: Result<Knowledge, DiskError>,
+    ) {
+        let decision = match knowledge {
+            Ok(Knowledge::Spooled) => Decision::Resume,
+            Ok(Knowledge::Recorded(FinalRecord::Ending(ending))) => Decision::Recall(ending),
+            Ok(Knowledge::Recorded(FinalRecord::NeverStarted(incarnation))) => {
+                Decision::NeverStarted(incarnation)
+            }
+            // The look-up has found that the memory was removed, perhaps during the start.
+            Ok(Knowledge::Nothing) if attach.incarnation != self.incarnation => Decision::MemoryGone,
+            Ok(Knowledge::Nothing) => Decision::Refuse(format!("the agent cannot start it: {reason}")),
+            Err(error) => {
+                self.effects.push(Effect::Opened(attach.id, reply.ticket(), Err(error)));
+                return self.attach_ended(attach.id, attach.attempt);
+            }
+        };
+        self.opened(attach.id, reply, decision);
     }
 
     /// Ends the hold of an Attach on its task, unless a later one has the task.

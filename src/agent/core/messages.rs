@@ -119,9 +119,7 @@ pub enum StartEnd {
     Known,
     /// The permission expired before a process could begin; nothing was started.
     Expired,
-    /// The agent's memory of tasks was removed before a process could begin; nothing was started.
-    MemoryGone,
-    /// Nothing was started, for this reason.
+    /// No process has confirmed the start, for this reason. The task may have begun nevertheless.
     Failed(String),
 }
 

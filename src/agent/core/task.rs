@@ -33,6 +33,8 @@ pub(super) enum Progress {
     Promising(Incarnation),
     /// The task is being started.
     Starting,
+    /// The disk is being read, since the start has failed for this reason.
+    StartFailed(String),
 }
 
 /// The state of one task. It is removed when it is empty.

@@ -1,6 +1,7 @@
 //! Tests of the core with a model of the agent's disk.
 
 mod histories;
+mod starting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,6 +28,10 @@ fn id(index: u32) -> TaskId {
 
 fn life(boot: &str) -> Incarnation {
     Incarnation::new("dir", boot)
+}
+
+fn failed() -> StartEnd {
+    StartEnd::Failed("no memory".to_owned())
 }
 
 fn ending() -> TaskEnding {
@@ -206,23 +211,6 @@ fn a_task_is_started_once_and_only_with_a_valid_permission() {
 }
 
 #[test]
-fn the_end_of_a_start_decides_what_the_attach_does() {
-    let refused = Decision::Refuse("the agent cannot start it: no memory".to_owned());
-    for (end, decision) in [
-        (StartEnd::Started, Decision::Started),
-        (StartEnd::Known, Decision::Resume),
-        (StartEnd::Expired, Decision::Expired),
-        (StartEnd::MemoryGone, Decision::MemoryGone),
-        (StartEnd::Failed("no memory".to_owned()), refused),
-    ] {
-        let mut world = World::new();
-        let opened = world.open(attach(1, true, "boot"));
-        world.end_start(end);
-        assert_eq!(world.decisions[&opened], Ok(decision));
-    }
-}
-
-#[test]
 fn an_expired_permission_starts_nothing_and_promises_nothing() {
     let mut world = World::new();
     world.now = NOW + 1_001;
@@ -348,29 +336,6 @@ fn a_permission_waits_until_its_age_is_known_and_not_for_ever() {
     let mut world = World::new();
     let other = OpenedAttach { incarnation: life("older"), ..undated };
     assert!(matches!(world.decide(other), Some(Decision::OtherIncarnation { .. })));
-}
-
-#[test]
-fn nothing_is_decided_on_a_task_that_is_being_started() {
-    let mut world = World::new();
-    world.open(attach(1, true, "boot"));
-    assert_eq!(world.ask(Input::ListStarting), Some(vec![id(0)]));
-    let (cancel, later) = (world.ticket(), attach(2, true, "boot"));
-    world.step(Input::Cancel(id(0), ReplyTo::new(cancel)));
-    let later = world.open(later);
-    assert!(!world.replies.contains_key(&cancel) && !world.decisions.contains_key(&later));
-    world.end_start(StartEnd::Failed("no process".to_owned()));
-    let promised = Cancelled::NeverStarted(life("boot"));
-    assert_eq!(world.replies.remove(&cancel), Some(Ok(promised).into()));
-    assert_eq!(world.decisions[&later], Ok(Decision::NeverStarted(life("boot"))));
-    assert_eq!((world.ask(Input::ListStarting), world.starts), (Some(Vec::new()), 1));
-    // A start that has succeeded is killed.
-    let mut world = World::new();
-    world.open(attach(1, true, "boot"));
-    let cancel = world.ticket();
-    world.step(Input::Cancel(id(0), ReplyTo::new(cancel)));
-    world.end_start(StartEnd::Started);
-    assert_eq!(world.replies.remove(&cancel), Some(Ok(Cancelled::Spooled(life("boot"))).into()));
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! The clients of a task's socket: the reports that they wait for, and the replies. Makes no decisions.
 
-use std::{io::Write as _, os::unix::net::UnixStream};
+use std::{
+    io::Write as _,
+    os::{fd::AsFd as _, unix::net::UnixStream},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     input::Taken,
@@ -39,6 +44,13 @@ impl Client {
             input_told: UNTOLD,
             input_due: None,
         }
+    }
+
+    /// Reports whether the client has closed its end of the socket.
+    pub(super) fn is_gone(&self) -> bool {
+        // A closed end is reported without being requested (poll(2)).
+        let mut socket = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        poll(&mut socket, PollTimeout::ZERO).is_ok_and(|count| count > 0)
     }
 
     /// Marks the client as a reader that waits for the first output.

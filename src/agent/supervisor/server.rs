@@ -385,8 +385,12 @@ pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
 /// When its lock cannot be read.
 pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
     let path = layout.task(id).lock();
-    // A disk error says nothing about the process. Only a missing lock file means that there is none.
-    if path.try_exists()? { lock::is_held(&path) } else { Ok(false) }
+    // A disk error says nothing about the process. Only a missing lock file means that there is none. The
+    // directory of a finished task can be removed at any time.
+    match lock::is_held(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        held => held,
+    }
 }
 
 /// Returns the tasks that have a directory.

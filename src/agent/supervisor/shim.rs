@@ -28,8 +28,8 @@ use super::{
     task::{self, Beginning, Tools},
 };
 use crate::{
-    agent::layout::Layout,
-    domain::{frame::MAX_PAYLOAD, time::UnixMs},
+    agent::{finished::is_recorded, layout::Layout},
+    domain::{frame::MAX_PAYLOAD, ids::TaskId, time::UnixMs},
     sys::{
         clock::{self, boottime_ns},
         process::has_children,
@@ -141,6 +141,12 @@ impl Shim<'_> {
                 let _ = staging::remove(&layout);
                 TaskReply::Expired
             }
+            // While this process was stopped, the connector has ended and another one may have promised the
+            // master that the task is never started. One that begins after this check finds the directory.
+            Ok(Some(layout)) if client.is_gone() && !self.may_still_begin(id) => {
+                let _ = staging::remove(&layout);
+                return None;
+            }
             Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
             Ok(None) => TaskReply::Known,
             // The tasks directory was removed, and the directory of this shim with it. The client tries
@@ -151,6 +157,12 @@ impl Shim<'_> {
         place.remove();
         client.answer(&reply);
         None
+    }
+
+    /// Reports whether nothing is recorded against the start of a task. False if the disk cannot be read.
+    fn may_still_begin(&self, id: TaskId) -> bool {
+        let records = [Some(self.layout.finished()), self.layout.emergency_finished()];
+        records.into_iter().flatten().all(|path| is_recorded(&path, id).is_ok_and(|recorded| !recorded))
     }
 
     /// Waits for the next task. Returns it and the client that sent it; `None` if the supervisor has closed
@@ -229,9 +241,13 @@ mod tests {
     use std::{cell::Cell, fs};
 
     use super::*;
-    use crate::domain::{
-        command::TaskSpec,
-        ids::{JobId, TaskId},
+    use crate::{
+        agent::{core::FinalRecord, finished::Finished},
+        domain::{
+            command::TaskSpec,
+            ids::{Incarnation, JobId},
+        },
+        sys::disk::Disk,
     };
 
     fn id() -> TaskId {
@@ -294,6 +310,34 @@ mod tests {
         let (has_begun, told) = begin(&layout, &[0, 0], || {});
         assert!(!has_begun);
         assert!(matches!(told, Some(TaskReply::Known)), "{told:?}");
+    }
+
+    #[test]
+    fn a_task_of_a_connector_that_is_gone_begins_unless_the_next_one_has_promised_that_it_will_not() {
+        let promise = |layout: &Layout| {
+            let record = FinalRecord::NeverStarted(Incarnation::new("dir", "boot"));
+            let mut finished = Finished::open(&Disk::default(), &layout.finished(), 1).unwrap();
+            finished.insert(id(), 1, record).unwrap();
+        };
+        for (is_promised, begins) in [(false, true), (true, false)] {
+            let (_dir, layout) = layout();
+            let account = Account::look_up();
+            let shim = Shim {
+                layout: &layout,
+                account: &account,
+                boot: "boot",
+                supervisor: UnixStream::pair().unwrap().0,
+            };
+            let place = StagingDirectory::make(&layout, 1).unwrap();
+            let start =
+                StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: None };
+            let client = Client::new(UnixStream::pair().unwrap().0);
+            if is_promised {
+                promise(&layout);
+            }
+            assert_eq!(shim.begin(place, start, client, || 0).is_some(), begins);
+            assert_eq!(layout.task(id()).root().exists(), begins);
+        }
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! `agent start`, its supervisor, and `agent stop`.
 
 use std::{
+    convert::Infallible,
     fs::File,
     io::{self, BufRead as _, IsTerminal as _, Read as _},
     path::Path,
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{runtime::Builder, sync::watch};
 
 use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     agent::{
         enrollment::Introduction,
-        handle::{ConnectionState, Description},
+        handle::{Agent, ConnectionState, Description},
         layout::Layout,
         link::approval,
         network::{Config, Ended, Network},
@@ -41,6 +42,7 @@ use crate::{
         logging,
         paths::{Directories, directories, make_private},
         process::{close_inherited, give_back_memory, keep_memory_private},
+        runtime::daemon_runtime,
         shutdown::{EndSignal, EndSignals, Shutdown},
         systemd,
     },
@@ -214,7 +216,8 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
     let name = config.description.name.clone();
     let master = args.master.split('#').next().unwrap_or_default().to_owned();
     let daemonized = args.daemonized;
-    on_one_thread(async move {
+    let runtime = daemon_runtime(&mut Builder::new_current_thread())?;
+    let result = runtime.block_on(async move {
         raise_limit();
         let network = Network::set_up(config).map_err(Failure::new)?;
         let shutdown = Shutdown::default();
@@ -229,10 +232,9 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let mut telling = std::pin::pin!(telling);
         let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
-        let agent = network.agent();
         let network_troubles = network.troubles();
-        let mut idle_looks = tokio::time::interval(TRIM_INTERVAL);
-        idle_looks.reset_after(FIRST_TRIM_DELAY);
+        let trimming = give_back_memory_when_idle(network.agent());
+        let mut trimming = std::pin::pin!(trimming);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
         let reporting = first_report(standing, daemonized, &name, &master, network_troubles);
@@ -242,11 +244,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
             tokio::select! {
                 ended = &mut running => return Ok(finish(ended)),
                 () = &mut telling => {}
-                _ = idle_looks.tick() => {
-                    if agent.is_idle().await {
-                        give_back_memory();
-                    }
-                }
+                never = &mut trimming => match never {},
                 never = &mut watchdog => match never {},
                 report = &mut reporting, if !reported => {
                     reported = true;
@@ -275,7 +273,22 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
                 }
             }
         }
-    })
+    });
+    // A shutdown of the runtime would wait for a disk that does not answer.
+    std::mem::forget(runtime);
+    result
+}
+
+/// Returns unused memory to the system at intervals, while no task runs.
+async fn give_back_memory_when_idle(agent: Agent) -> Infallible {
+    let mut checks = tokio::time::interval(TRIM_INTERVAL);
+    checks.reset_after(FIRST_TRIM_DELAY);
+    loop {
+        checks.tick().await;
+        if agent.is_idle().await {
+            give_back_memory();
+        }
+    }
 }
 
 fn finish(ended: Ended) -> Status {

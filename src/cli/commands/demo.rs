@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::runtime::Builder;
+
 use super::{agents::agents_table, tui};
 use crate::{
     agent::{layout::Layout, supervisor::client},
@@ -39,6 +41,7 @@ use crate::{
         paths::Directories,
         process::own_program,
         random,
+        runtime::daemon_runtime,
         shutdown::{EndSignals, Shutdown},
     },
     wire::{
@@ -136,7 +139,7 @@ impl Drop for Fleet {
 pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
     let on_terminal = std::io::stdin().is_terminal() && stdout_is_terminal();
     let is_tour = args.tour || !on_terminal;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = daemon_runtime(&mut Builder::new_multi_thread())?;
     runtime.block_on(async {
         let mut signals = EndSignals::new()?;
         let mut fleet = Fleet::new()?;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Builder;
+
 use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     cli::{
@@ -26,6 +28,7 @@ use crate::{
         lock, logging,
         paths::{directories, make_private},
         process::{close_inherited, keep_memory_private, signal},
+        runtime::daemon_runtime,
         shutdown::{EndSignal, EndSignals, Shutdown},
         systemd,
     },
@@ -85,7 +88,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     // The store and everything that waits for the disk run on threads of their own.
     let threads =
         std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    let runtime = daemon_runtime(Builder::new_multi_thread().worker_threads(threads))?;
     runtime.block_on(async {
         let shutdown = Shutdown::default();
         let mut signals = EndSignals::new()?;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tokio::task::JoinSet;
+use tokio::{runtime::Builder, task::JoinSet};
 
 use crate::{
     agent::{
@@ -25,6 +25,7 @@ use crate::{
     sys::{
         descriptors::raise_limit,
         logging,
+        runtime::daemon_runtime,
         shutdown::{EndSignals, Shutdown},
     },
 };
@@ -58,7 +59,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
     // Each agent has a connection, a supervisor's socket and a lock.
     raise_limit();
     // One thread, as a single agent has.
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    daemon_runtime(&mut Builder::new_current_thread())?.block_on(async {
         let mut signals = EndSignals::new()?;
         let shutdown = Shutdown::default();
         let mut agents = JoinSet::new();

@@ -287,6 +287,17 @@ impl TestCluster {
         child.wait().unwrap();
     }
 
+    /// Ends an agent's connector as a service manager does.
+    pub(crate) fn end_connector(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(known, _)| known == name).unwrap();
+        let (_, mut child) = self.agents.remove(at);
+        let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        let status =
+            wait_until_found("the connector has ended", || child.try_wait().unwrap().ok_or("it runs"));
+        assert!(status.success(), "{status}");
+    }
+
     /// The process id in an agent's file.
     pub(crate) fn pid_in(&self, agent: &str, file: &str) -> i32 {
         fs::read_to_string(self.agent_dir(agent).join(file)).unwrap().trim().parse().unwrap()

@@ -12,7 +12,7 @@ enum Step {
     Promise { task: u32, attempt: u64 },
     Cancel(u32),
     Finish(u32),
-    EndStart(bool),
+    EndStart(StartEnd, bool),
     Clock,
     Stop,
     Wait(u64),
@@ -29,13 +29,17 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (task.clone(), attempt).prop_map(|(task, attempt)| Step::Promise { task, attempt }),
         1 => task.clone().prop_map(Step::Cancel),
         1 => task.prop_map(Step::Finish),
-        4 => any::<bool>().prop_map(Step::EndStart),
+        4 => (any_end(), any::<bool>()).prop_map(|(end, has_begun)| Step::EndStart(end, has_begun)),
         1 => Just(Step::Clock),
         1 => (0_u32..20).prop_map(|roll| if roll == 0 { Step::Stop } else { Step::Clock }),
         2 => (0_u64..1_500).prop_map(Step::Wait),
         1 => any::<bool>().prop_map(Step::DiskFails),
         1 => Just(Step::Removed),
     ]
+}
+
+fn any_end() -> impl Strategy<Value = StartEnd> {
+    prop_oneof![Just(StartEnd::Started), Just(StartEnd::Expired), Just(failed())]
 }
 
 proptest! {
@@ -70,13 +74,16 @@ proptest! {
                     asked.push(ticket);
                     world.step(Input::Finish(id(task), ending(), ReplyTo::new(ticket)));
                 }
-                Step::EndStart(succeeds) => {
+                Step::EndStart(end, has_begun) => {
                     if let Some(id) = world.starting.front().copied() {
-                        if succeeds {
+                        // A process can begin a task and fail before it confirms that.
+                        let has_begun = has_begun && matches!(end, StartEnd::Failed(_));
+                        if has_begun || end == StartEnd::Started {
+                            world.disk.insert(id, Knowledge::Spooled);
                             *started.entry(id).or_default() += 1;
                             prop_assert_eq!(started[&id], 1);
                         }
-                        world.end_start(if succeeds { StartEnd::Started } else { StartEnd::Expired });
+                        world.end_start(end);
                     }
                 }
                 Step::Clock => {
@@ -94,6 +101,7 @@ proptest! {
                 Step::Finish(_) => {}
             }
         }
+        world.disk_fails = false;
         world.now += WAIT_FOR_CLOCK_MS;
         world.step(Input::Tick);
         while !world.starting.is_empty() {
