@@ -28,6 +28,7 @@ use sloth_runner::{
         ids::JobId,
         job::{Job, Task, TaskState},
         name::Labels,
+        offset::OutputOffset,
         proposal::Proposal,
         time::UnixMs,
     },
@@ -148,7 +149,7 @@ fn output(task: u32, offset: u64, lines: usize) -> (FollowKey, Frame) {
         text.push_str("Unpacking libc6 (2.36-9+deb12u10) over (2.36-9)\n");
     }
     let key = FollowKey { job: JobId::from_parts(BEGIN_MS, 1), what: Followed::Pane(task) };
-    (key, Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::from(text) })
+    (key, Frame { stream: Stream::Stdout, offset: OutputOffset(offset), time_ns: 0, data: Bytes::from(text) })
 }
 
 struct Bench {
@@ -182,7 +183,7 @@ impl Bench {
 
     fn print(&mut self, task: u32, lines: usize) {
         let (key, frame) = output(task, self.offsets[task as usize], lines);
-        self.offsets[task as usize] = frame.end();
+        self.offsets[task as usize] = frame.end().0;
         self.put(Msg::Output { key, task, frames: vec![frame] });
     }
 }
@@ -297,7 +298,7 @@ fn flood() {
                 }
                 for task in 0..TASKS {
                     let (key, frame) = output(task, offsets[task as usize], per_turn);
-                    offsets[task as usize] = frame.end();
+                    offsets[task as usize] = frame.end().0;
                     fed += per_turn;
                     let msg = Msg::Output { key, task, frames: vec![frame] };
                     if news.blocking_send(News::Told(msg)).is_err() {

@@ -43,6 +43,7 @@ use sloth_runner::{
         job::{Job, JobOptions, Task},
         name::{AgentName, Label, LabelChange},
         network::{HostPort, Hosts, Network},
+        offset::OutputOffset,
         operator::OperatorView,
         outcome::{KillProof, Outcome},
         plan::{Gate, Plan},
@@ -318,15 +319,15 @@ pub(crate) fn frames(data: &[u8]) {
     }
     let mut maker = LineParser::new(Stream::Stdout);
     let (first, second) = data.split_at(data.len() / 2);
-    maker.feed(first, 0, 0, |_| {});
-    maker.feed(second, first.len() as u64, 1, |_| {});
+    maker.feed(first, OutputOffset::START, 0, |_| {});
+    maker.feed(second, OutputOffset(first.len() as u64), 1, |_| {});
     let _ = maker.pending();
 }
 
 fn frame_seeds() -> Vec<Vec<u8>> {
     use sloth_runner::domain::frame::Header;
     let payload = b"a line\n";
-    let header = Header::new(1, Stream::Stderr, 5, 6, payload, 7);
+    let header = Header::new(1, Stream::Stderr, OutputOffset(5), 6, payload, 7);
     let frame = [&header.to_bytes()[..], payload].concat();
     vec![frame.clone(), frame.repeat(3), b"\x1b[31mred\rblue\x1b[0m\n".to_vec()]
 }
@@ -371,8 +372,8 @@ pub(crate) fn files(data: &[u8]) {
     let (spool, disk) = (scratch("spool"), Disk::default());
     std::fs::write(numbered(&spool, 0, "frames"), data).unwrap();
     let end = spool::whole_end(&disk, &spool).unwrap();
-    assert!(end <= length, "{end} of {length}");
-    let mut reader = SpoolReader::new(disk.clone(), spool, 0).checked();
+    assert!(end <= OutputOffset(length), "{end} of {length}");
+    let mut reader = SpoolReader::new(disk.clone(), spool, OutputOffset::START).checked();
     while let Ok(Read::Frames(frames)) = reader.read(end) {
         assert!(frames.iter().all(|frame| frame.end() <= end));
     }
@@ -397,8 +398,10 @@ fn file_seeds() -> Vec<Vec<u8>> {
     runtime.block_on(async {
         logs.make_root().unwrap();
         let log = logs.open(job).await.unwrap();
-        log.append(0, &[frame(0, "first\n"), frame(6, "second\n")]).await.unwrap();
-        log.append(1, &[frame(0, "other\n")]).await.unwrap();
+        log.append(0, &[frame(OutputOffset::START, "first\n"), frame(OutputOffset(6), "second\n")])
+            .await
+            .unwrap();
+        log.append(1, &[frame(OutputOffset::START, "other\n")]).await.unwrap();
     });
     let spool = directory.join("spool");
     std::fs::create_dir_all(&spool).unwrap();
@@ -434,8 +437,8 @@ pub(crate) fn supervisor(data: &[u8]) {
 
 fn supervisor_seeds() -> Vec<Vec<u8>> {
     vec![
-        line(&TaskRequest::Wait { past: 7 }),
-        line(&TaskRequest::Acknowledge { offset: u64::MAX }),
+        line(&TaskRequest::Wait { past: OutputOffset(7) }),
+        line(&TaskRequest::Acknowledge { offset: OutputOffset::MAX }),
         line(&SupervisorRequest::Stop { grace_ms: 1 }),
         b"{\"kill\":{}}\n\n{".to_vec(),
     ]

@@ -26,6 +26,7 @@ use crate::{
         attach::{AttachRequest, AttachResponse, Open},
         control::{Closing, InputTaken, TaskGap},
         ids::{Incarnation, TaskId},
+        offset::OutputOffset,
         outcome::{Ending, TaskEnding},
     },
     sys::{clock::boottime_ms, disk::Disk},
@@ -203,7 +204,7 @@ impl Attach {
     }
 
     async fn end_unstarted(&mut self, id: TaskId, ending: Ending) -> Result<(), End> {
-        let ending = TaskEnding { outcome: ending.into(), end_offset: 0, duration_ns: 0 };
+        let ending = TaskEnding { outcome: ending.into(), end_offset: OutputOffset::START, duration_ns: 0 };
         self.hand_over(id, ending).await
     }
 
@@ -251,7 +252,7 @@ impl Attach {
             feeding: Feeding { is_wanted: hold.is_fed, ..Feeding::default() },
             task,
         };
-        if open.from_offset > 0 || !hold.waits {
+        if open.from_offset > OutputOffset::START || !hold.waits {
             streaming.acknowledge(open.from_offset).await?;
         }
         let ending = loop {

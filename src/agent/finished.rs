@@ -246,6 +246,7 @@ mod tests {
     use crate::{
         domain::{
             ids::{Incarnation, JobId},
+            offset::OutputOffset,
             outcome::{Ending, TaskEnding},
         },
         sys::disk::model::Model,
@@ -258,7 +259,7 @@ mod tests {
     fn ending(code: u8) -> FinalRecord {
         FinalRecord::Ending(TaskEnding {
             outcome: Ending::Exited(code).into(),
-            end_offset: 5,
+            end_offset: OutputOffset(5),
             duration_ns: 7,
         })
     }

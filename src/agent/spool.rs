@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, UNBOUND, take_frame},
+    domain::{
+        frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, UNBOUND, take_frame},
+        offset::OutputOffset,
+    },
     sys::{
         disk::{Disk, File, Open},
         file::numbered,
@@ -30,21 +33,21 @@ const KEPT: usize = 2;
 /// The file name extension of segments.
 const ENDING: &str = "frames";
 
-fn segment_path(directory: &Path, first_offset: u64) -> PathBuf {
-    numbered(directory, first_offset, ENDING)
+fn segment_path(directory: &Path, first_offset: OutputOffset) -> PathBuf {
+    numbered(directory, first_offset.0, ENDING)
 }
 
 /// Returns the first offsets of a spool's segments, ascending. There is no segment before the first byte of
 /// output.
-fn segments(disk: &Disk, directory: &Path) -> io::Result<Vec<u64>> {
-    disk.numbers(directory, ENDING)
+fn segments(disk: &Disk, directory: &Path) -> io::Result<Vec<OutputOffset>> {
+    Ok(disk.numbers(directory, ENDING)?.into_iter().map(OutputOffset).collect())
 }
 
 /// Removes the segments that contain only bytes before `offset`. The newest segment is kept.
 ///
 /// # Errors
 /// When the directory cannot be read or a file cannot be removed.
-pub fn drop_before(disk: &Disk, directory: &Path, offset: u64) -> io::Result<()> {
+pub fn drop_before(disk: &Disk, directory: &Path, offset: OutputOffset) -> io::Result<()> {
     let all = segments(disk, directory)?;
     for (first, next) in all.iter().zip(all.iter().skip(1)) {
         if *next <= offset {
@@ -62,11 +65,11 @@ pub struct SpoolWriter {
     /// The number of bytes after which a segment is closed.
     segment_size: u64,
     /// The newest segment, its first offset, and the number of bytes in the file.
-    segment: Option<(File, u64, u64)>,
+    segment: Option<(File, OutputOffset, u64)>,
     /// The first offsets of the earlier segments, ascending.
-    older: VecDeque<u64>,
-    end: u64,
-    acknowledged: u64,
+    older: VecDeque<OutputOffset>,
+    end: OutputOffset,
+    acknowledged: OutputOffset,
 }
 
 impl SpoolWriter {
@@ -79,20 +82,20 @@ impl SpoolWriter {
             segment_size: SEGMENT,
             segment: None,
             older: VecDeque::new(),
-            end: 0,
-            acknowledged: 0,
+            end: OutputOffset::START,
+            acknowledged: OutputOffset::START,
         }
     }
 
     /// Returns the number of appended payload bytes, which is the offset of the end.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub fn end(&self) -> OutputOffset {
         self.end
     }
 
     /// Returns the offset up to which the master has stored the output.
     #[must_use]
-    pub fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> OutputOffset {
         self.acknowledged
     }
 
@@ -132,7 +135,7 @@ impl SpoolWriter {
                 }
             }
         }
-        if self.end == 0 {
+        if self.end == OutputOffset::START {
             self.disk.make_directory(&self.directory)?;
         }
         self.disk.open(&path, Open::Empty)
@@ -150,7 +153,7 @@ impl SpoolWriter {
     ///
     /// # Errors
     /// When a file cannot be removed; the next call tries again.
-    pub fn acknowledge(&mut self, offset: u64, is_tight: bool) -> io::Result<()> {
+    pub fn acknowledge(&mut self, offset: OutputOffset, is_tight: bool) -> io::Result<()> {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let kept = if is_tight { 0 } else { KEPT };
         while self.is_older_spare(kept) {
@@ -171,15 +174,15 @@ pub struct SpoolReader {
     disk: Disk,
     directory: PathBuf,
     /// The current segment, and its first offset.
-    segment: Option<(File, u64)>,
+    segment: Option<(File, OutputOffset)>,
     /// The position of the next read in the file.
     position: u64,
     buffer: Bytes,
     /// The offset of the next frame of the segment.
-    next: u64,
+    next: OutputOffset,
     /// A frame that was read, but is returned by the next call.
     kept: Option<Frame>,
-    offset: u64,
+    offset: OutputOffset,
     /// Whether the checksum of each frame is verified.
     is_checked: bool,
 }
@@ -194,23 +197,23 @@ pub enum Read {
     /// The spool has no output before `to`; the next read continues there.
     Gap {
         /// The offset from which the output is missing.
-        from: u64,
+        from: OutputOffset,
         /// The first offset that still exists.
-        to: u64,
+        to: OutputOffset,
     },
 }
 
 impl SpoolReader {
     /// Returns a reader that begins at `offset`.
     #[must_use]
-    pub fn new(disk: Disk, directory: PathBuf, offset: u64) -> Self {
+    pub fn new(disk: Disk, directory: PathBuf, offset: OutputOffset) -> Self {
         Self {
             disk,
             directory,
             segment: None,
             position: 0,
             buffer: Bytes::new(),
-            next: 0,
+            next: OutputOffset::START,
             kept: None,
             offset,
             is_checked: false,
@@ -228,12 +231,12 @@ impl SpoolReader {
 
     /// Returns the first offset that was not read yet.
     #[must_use]
-    pub fn offset(&self) -> u64 {
+    pub fn offset(&self) -> OutputOffset {
         self.offset
     }
 
     /// Skips the output before `offset`.
-    pub fn skip_to(&mut self, offset: u64) {
+    pub fn skip_to(&mut self, offset: OutputOffset) {
         self.offset = self.offset.max(offset);
     }
 
@@ -242,7 +245,7 @@ impl SpoolReader {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn read(&mut self, until: u64) -> io::Result<Read> {
+    pub fn read(&mut self, until: OutputOffset) -> io::Result<Read> {
         let mut frames = Vec::new();
         loop {
             while self.offset < until
@@ -259,7 +262,7 @@ impl SpoolReader {
                     return Ok(Read::Frames(frames));
                 }
                 if frame.end() > until {
-                    let here = usize::try_from(until - frame.offset).unwrap_or(usize::MAX);
+                    let here = usize::try_from(until.since(frame.offset)).unwrap_or(usize::MAX);
                     let mut rest = frame.clone();
                     rest.data = frame.data.split_off(here);
                     rest.offset = until;
@@ -294,7 +297,7 @@ impl SpoolReader {
         let Ok(frame) = take_frame(&mut self.buffer, self.is_checked.then_some(UNBOUND)) else {
             // The spool was damaged by a power failure. No frame begins at this offset, so that nothing more
             // of the segment is read.
-            self.next = u64::MAX;
+            self.next = OutputOffset::MAX;
             self.buffer = Bytes::from_static(&[0; HEADER]);
             return None;
         };
@@ -310,9 +313,9 @@ impl SpoolReader {
     }
 
     /// Reads more of the segment. Returns false if there is nothing more.
-    fn fill(&mut self, until: u64) -> io::Result<bool> {
+    fn fill(&mut self, until: OutputOffset) -> io::Result<bool> {
         let Some((file, _)) = self.segment.as_ref().filter(|_| self.is_at_frame()) else { return Ok(false) };
-        let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
+        let announced = usize::try_from(until.since(self.offset)).unwrap_or(MAX_PAYLOAD);
         let room = announced.min(MAX_PAYLOAD) + HEADERS;
         let before = self.buffer.len();
         self.buffer = file.read_more(self.position, &self.buffer, room)?;
@@ -345,7 +348,7 @@ impl SpoolReader {
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<u64> {
+pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<OutputOffset> {
     let mut whole = None;
     for first in segments(disk, directory)? {
         if whole.is_some_and(|end| end != first) {
@@ -362,7 +365,7 @@ pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<u64> {
         }
         whole = Some(end);
     }
-    Ok(whole.unwrap_or(0))
+    Ok(whole.unwrap_or(OutputOffset::START))
 }
 
 #[cfg(test)]

@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{command::TaskSpec, ids::JobId, time::UnixMs},
+        domain::{command::TaskSpec, ids::JobId, offset::OutputOffset, time::UnixMs},
         sys::lock::Lock,
     };
 
@@ -209,7 +209,8 @@ mod tests {
     #[test]
     fn an_ending_of_which_a_power_failure_kept_the_name_alone_is_none() {
         let (_dir, layout, id) = task();
-        let ending = TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 5, duration_ns: 1 };
+        let ending =
+            TaskEnding { outcome: Ending::Exited(3).into(), end_offset: OutputOffset(5), duration_ns: 1 };
         let whole = line(&ending);
         let unknown =
             br#"{"outcome":{"ending":{"vanished":1},"background":0},"end_offset":5,"duration_ns":1}"#;
@@ -231,7 +232,10 @@ mod tests {
                     assert!(is_lost, "{text}");
                     assert_eq!(reason, "the machine was rebooted while it ran");
                     let ending = ending_of_lost(&layout, id, reason).unwrap();
-                    assert!(matches!(ending.outcome.ending, Ending::Lost(_)) && ending.end_offset == 0);
+                    assert!(
+                        matches!(ending.outcome.ending, Ending::Lost(_))
+                            && ending.end_offset == OutputOffset::START
+                    );
                 }
                 Err(error) => {
                     assert!(!is_lost && error.kind() == io::ErrorKind::InvalidData, "{text}: {error}");

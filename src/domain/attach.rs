@@ -10,6 +10,7 @@ use super::{
     control::{Closing, InputTaken, Stdin, TaskGap, WindowSize},
     frame::Frame,
     ids::{Incarnation, TaskId},
+    offset::OutputOffset,
     outcome::TaskEnding,
     revision::SealedRevision,
     seal::Seal,
@@ -22,9 +23,9 @@ pub enum AttachRequest {
     /// The first message.
     Open(Box<Open>),
     /// The agent can send output before this offset.
-    Grant(u64),
+    Grant(OutputOffset),
     /// The master has stored all output before this offset.
-    Acknowledge(u64),
+    Acknowledge(OutputOffset),
     /// The master has stored the outcome. The agent can delete everything about the task except its id.
     OutcomeStored,
     /// Bytes for the command's standard input.
@@ -43,11 +44,11 @@ pub struct Open {
     /// The permission to start the task if the agent does not know it; `None` if the agent must not start it.
     pub start: Option<StartPermission>,
     /// The first offset of output that the agent sends. The master has stored everything before it.
-    pub from_offset: u64,
+    pub from_offset: OutputOffset,
     /// The incarnation of the agent that the master recorded before it first sent this task.
     pub incarnation: Incarnation,
     /// The agent can send output before this offset.
-    pub grant_to: u64,
+    pub grant_to: OutputOffset,
     /// A revision of the master's store that contains this task.
     pub revision: SealedRevision,
     /// When it was sent.

@@ -4,6 +4,8 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::offset::OutputOffset;
+
 /// One of a command's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
@@ -17,19 +19,23 @@ pub enum Stream {
 ///
 /// ```
 /// use bytes::Bytes;
-/// use sloth_runner::domain::frame::{Frame, Stream};
+/// use sloth_runner::domain::{
+///     frame::{Frame, Stream},
+///     offset::OutputOffset,
+/// };
 ///
-/// let frame = Frame { stream: Stream::Stdout, offset: 10, time_ns: 0, data: Bytes::from_static(b"hello") };
-/// assert_eq!(frame.end(), 15);
+/// let (offset, data) = (OutputOffset(10), Bytes::from_static(b"hello"));
+/// let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data };
+/// assert_eq!(frame.end(), OutputOffset(15));
 /// // A reader that has read up to offset 12 continues inside of it.
-/// assert_eq!(&frame.from_offset(12).unwrap().data[..], b"llo");
+/// assert_eq!(&frame.from_offset(OutputOffset(12)).unwrap().data[..], b"llo");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The pipe.
     pub stream: Stream,
     /// The number of payload bytes of the task before this frame, both streams together.
-    pub offset: u64,
+    pub offset: OutputOffset,
     /// The time since the task's start, in nanoseconds by the agent's monotonic clock.
     pub time_ns: u64,
     /// The bytes.
@@ -39,19 +45,19 @@ pub struct Frame {
 impl Frame {
     /// Returns the first offset after the frame.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub fn end(&self) -> OutputOffset {
         self.offset + self.data.len() as u64
     }
 
     /// Returns the part of the frame from `offset` on; `None` if the frame ends before. A reader can resume
     /// inside a frame.
     #[must_use]
-    pub fn from_offset(mut self, offset: u64) -> Option<Self> {
+    pub fn from_offset(mut self, offset: OutputOffset) -> Option<Self> {
         if self.end() <= offset {
             return None;
         }
-        if let Some(skip) = offset.checked_sub(self.offset).filter(|skip| *skip > 0) {
-            self.data = self.data.slice(usize::try_from(skip).ok()?..);
+        if offset > self.offset {
+            self.data = self.data.slice(usize::try_from(offset.since(self.offset)).ok()?..);
             self.offset = offset;
         }
         Some(self)
@@ -59,8 +65,8 @@ impl Frame {
 
     /// Returns the part of the frame before `offset`, which can be empty.
     #[must_use]
-    pub fn before_offset(mut self, offset: u64) -> Self {
-        let room = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+    pub fn before_offset(mut self, offset: OutputOffset) -> Self {
+        let room = usize::try_from(offset.since(self.offset)).unwrap_or(usize::MAX);
         self.data.truncate(room);
         self
     }
@@ -139,7 +145,7 @@ pub struct Header {
     /// The pipe.
     pub stream: Stream,
     /// As in [`Frame`].
-    pub offset: u64,
+    pub offset: OutputOffset,
     /// As in [`Frame`].
     pub time_ns: u64,
 }
@@ -161,7 +167,14 @@ impl Header {
     /// # Panics
     /// When the payload is longer than [`MAX_PAYLOAD`]: callers split it first.
     #[must_use]
-    pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8], seed: u32) -> Self {
+    pub fn new(
+        task: u32,
+        stream: Stream,
+        offset: OutputOffset,
+        time_ns: u64,
+        payload: &[u8],
+        seed: u32,
+    ) -> Self {
         assert!(payload.len() <= MAX_PAYLOAD, "a frame of {} bytes", payload.len());
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let mut header = Self { crc: 0, length, task, stream, offset, time_ns };
@@ -187,7 +200,7 @@ impl Header {
             Stream::Stdout => 1,
             Stream::Stderr => 2,
         };
-        bytes[16..24].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.offset.0.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.time_ns.to_le_bytes());
         bytes
     }
@@ -211,7 +224,7 @@ impl Header {
             length,
             task: u32::from_le_bytes(field(bytes, 8)),
             stream,
-            offset: u64::from_le_bytes(field(bytes, 16)),
+            offset: OutputOffset(u64::from_le_bytes(field(bytes, 16))),
             time_ns: u64::from_le_bytes(field(bytes, 24)),
         })
     }
@@ -271,7 +284,7 @@ mod tests {
     }
 
     fn frame(stream: Stream, offset: u64, time_ns: u64, data: &[u8]) -> Frame {
-        Frame { stream, offset, time_ns, data: Bytes::copy_from_slice(data) }
+        Frame { stream, offset: OutputOffset(offset), time_ns, data: Bytes::copy_from_slice(data) }
     }
 
     #[test]
@@ -322,7 +335,7 @@ mod tests {
             let bytes = |frames: &[Frame]| -> Vec<(u64, Stream, u8)> {
                 frames
                     .iter()
-                    .flat_map(|frame| (frame.offset..).zip(frame.data.iter()).map(|(at, byte)| (at, frame.stream, *byte)))
+                    .flat_map(|frame| (frame.offset.0..).zip(frame.data.iter()).map(|(at, byte)| (at, frame.stream, *byte)))
                     .collect()
             };
             prop_assert_eq!(bytes(&joined(all.clone())), bytes(&all));
@@ -333,8 +346,8 @@ mod tests {
             payload in proptest::collection::vec(any::<u8>(), 1..200),
             task: u32, offset in 0..u64::MAX / 2, time_ns: u64, flip in 0usize..1600, seed: u32,
         ) {
-            let written = Frame { stream: Stream::Stderr, offset, time_ns, data: payload.into() };
-            let mut bytes = on_disk(&Header::new(task, Stream::Stderr, offset, time_ns, &written.data, seed), &written.data);
+            let written = Frame { stream: Stream::Stderr, offset: OutputOffset(offset), time_ns, data: payload.into() };
+            let mut bytes = on_disk(&Header::new(task, Stream::Stderr, OutputOffset(offset), time_ns, &written.data, seed), &written.data);
             let mut buffer = Bytes::from(bytes.clone());
             prop_assert_eq!(take_frame(&mut buffer.clone(), Some(seed ^ 1)), Err(BadFrame), "for another place");
             prop_assert_eq!(take_frame(&mut buffer, Some(seed)).unwrap().unwrap(), (task, written));
@@ -348,14 +361,14 @@ mod tests {
         #[test]
         fn resuming_inside_a_frame_gives_exactly_the_rest(start in 0u64..50, length in 1usize..50, from in 0u64..120) {
             let data: Vec<u8> = (0..length).map(|i| u8::try_from(i).unwrap()).collect();
-            let frame = Frame { stream: Stream::Stdout, offset: start, time_ns: 0, data: data.clone().into() };
-            let end = frame.end();
+            let frame = Frame { stream: Stream::Stdout, offset: OutputOffset(start), time_ns: 0, data: data.clone().into() };
+            let (start, from, end) = (frame.offset, OutputOffset(from), frame.end());
             match frame.from_offset(from) {
                 None => prop_assert!(from >= end),
                 Some(rest) => {
                     prop_assert_eq!(rest.offset, from.max(start));
                     prop_assert_eq!(rest.end(), end);
-                    let skipped = usize::try_from(rest.offset - start).unwrap();
+                    let skipped = usize::try_from(rest.offset.since(start)).unwrap();
                     prop_assert_eq!(&rest.data[..], &data[skipped..]);
                 }
             }
@@ -364,7 +377,8 @@ mod tests {
 
     #[test]
     fn half_a_frame_is_not_yet_a_frame() {
-        let bytes = on_disk(&Header::new(0, Stream::Stdout, 0, 0, b"hello", UNBOUND), b"hello");
+        let bytes =
+            on_disk(&Header::new(0, Stream::Stdout, OutputOffset::START, 0, b"hello", UNBOUND), b"hello");
         for cut in 0..bytes.len() {
             assert_eq!(
                 take_frame(&mut Bytes::copy_from_slice(&bytes[..cut]), Some(UNBOUND)),

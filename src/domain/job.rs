@@ -9,6 +9,7 @@ use super::{
     ids::JobId,
     input::StandardInput,
     name::AgentName,
+    offset::OutputOffset,
     outcome::Outcome,
     plan::{Gate, Plan},
     time::UnixMs,
@@ -78,7 +79,7 @@ pub struct Task {
     /// How long it ran, in nanoseconds by the agent's clock.
     pub duration_ns: u64,
     /// The number of bytes of its output in the output log.
-    pub end_offset: u64,
+    pub end_offset: OutputOffset,
     /// Its batch, from 0.
     pub batch: u32,
     /// What the task waits for, for people; empty if it does not wait.
@@ -104,7 +105,7 @@ impl Task {
             no_contact_since_ms: None,
             started_ms: None,
             duration_ns: 0,
-            end_offset: 0,
+            end_offset: OutputOffset::START,
             batch: 0,
             waiting: Reason::default(),
             later: None,

@@ -17,6 +17,7 @@ pub mod input;
 pub mod job;
 pub mod name;
 pub mod network;
+pub mod offset;
 pub mod operator;
 pub mod outcome;
 pub mod plan;

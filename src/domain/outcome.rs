@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bounded::{Reason, Word},
+    offset::OutputOffset,
     seal::Seal,
 };
 
@@ -25,7 +26,7 @@ pub struct TaskEnding {
     /// The outcome.
     pub outcome: Outcome,
     /// The number of bytes that it printed, both streams together.
-    pub end_offset: u64,
+    pub end_offset: OutputOffset,
     /// How long it ran, in nanoseconds by the agent's monotonic clock.
     pub duration_ns: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{frame::Frame, job::Overflow};
+use crate::domain::{frame::Frame, job::Overflow, offset::OutputOffset};
 
 /// Which part of a task's output is stored.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Newest {
     /// Appends a frame, and drops the oldest output that no longer fits. Returns the offset at which the
     /// dropped output ends, or `None` if nothing was dropped. Of equal outputs the same bytes are kept
     /// however they are split into frames, unless the frames are very small.
-    pub(super) fn push(&mut self, frame: Frame) -> Option<u64> {
+    pub(super) fn push(&mut self, frame: Frame) -> Option<OutputOffset> {
         self.bytes += frame.data.len() as u64;
         self.frames.push_back(frame);
         let mut gone = None;
@@ -86,7 +86,7 @@ impl Newest {
         {
             self.bytes -= oldest.data.len() as u64;
             let end = oldest.end();
-            let rest = oldest.from_offset(end.saturating_sub(self.most.saturating_sub(self.bytes)));
+            let rest = oldest.from_offset(end - self.most.saturating_sub(self.bytes));
             let fits =
                 |rest: &Frame| self.frames.is_empty() || self.memory() + memory_of(rest) <= 2 * self.most;
             let rest = rest.filter(fits);
@@ -122,7 +122,7 @@ mod tests {
         ) {
             let cap = Cap { bytes: 10_000, overflow: Overflow::Gap, beginning: 10_000 - kept, most_written: 0 };
             let mut newest = Newest::new(cap);
-            let (mut end, mut gone) = (0u64, 0);
+            let (mut end, mut gone) = (OutputOffset::START, OutputOffset::START);
             for length in lengths {
                 let data = Bytes::from(vec![b'x'; length]);
                 gone = newest.push(Frame { stream: Stream::Stdout, offset: end, time_ns: 0, data }).unwrap_or(gone);
@@ -135,8 +135,8 @@ mod tests {
             prop_assert_eq!(first, gone, "the reported end of the dropped output is exact");
             let pairs = frames.iter().zip(frames.iter().skip(1));
             prop_assert!(pairs.clone().all(|(one, next)| one.end() == next.offset));
-            let is_full = end - first == kept || (frames.len() * size_of::<Frame>()) as u64 * 2 > kept;
-            prop_assert!(gone == 0 || is_full, "{gone} {first} {end}");
+            let is_full = end.since(first) == kept || (frames.len() * size_of::<Frame>()) as u64 * 2 > kept;
+            prop_assert!(gone == OutputOffset::START || is_full, "{gone} {first} {end}");
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::{
     ids::JobId,
     job::{Job, JobOptions},
     name::AgentName,
+    offset::OutputOffset,
     proposal::Proposal,
 };
 use crate::{domain::code::KeyMark, tui::keymap::Key};
@@ -91,16 +92,16 @@ pub enum Msg {
         /// The index of the task in its job.
         task: u32,
         /// The offset at which the gap begins.
-        from: u64,
+        from: OutputOffset,
         /// The offset at which the gap ends.
-        to: u64,
+        to: OutputOffset,
     },
     /// The end of a followed task, or of all tasks. All of their output was sent before.
     TaskEnded(FollowKey, Option<u32>),
     /// Earlier output of a task, as a separate window.
     Earlier(JobId, u32, Box<Window>),
     /// The result of a search: the offset of the line, if one was found.
-    Found(JobId, u32, Option<u64>),
+    Found(JobId, u32, Option<OutputOffset>),
     /// A job has started.
     Started(Box<Job>),
     /// A job was not started, for this reason.
@@ -160,9 +161,9 @@ pub enum Cmd {
         /// The agent, if the output is that of one task.
         agent: Option<AgentName>,
         /// The offset in the output of the one task.
-        from_offset: u64,
+        from_offset: OutputOffset,
         /// For each of several tasks, the offset up to which its output was received.
-        seen: Vec<(u32, u64)>,
+        seen: Vec<(u32, OutputOffset)>,
     },
     /// Stop following an output.
     Unfollow(FollowKey),
@@ -175,9 +176,9 @@ pub enum Cmd {
         /// The agent.
         agent: AgentName,
         /// The offset of the first byte.
-        from: u64,
+        from: OutputOffset,
         /// The offset after the last byte.
-        until: u64,
+        until: OutputOffset,
     },
     /// Search for a text in the part of a task's output that the window does not hold.
     Search {
@@ -190,7 +191,7 @@ pub enum Cmd {
         /// The text to search for.
         text: String,
         /// The offset at which the search starts.
-        from: u64,
+        from: OutputOffset,
         /// Whether to search towards the end, not towards the beginning.
         forwards: bool,
     },

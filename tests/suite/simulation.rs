@@ -31,6 +31,7 @@ use sloth_runner::{
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{JobOptions, TaskState},
         name::Labels,
+        offset::OutputOffset,
         outcome::{Ending, KillProof, Outcome, TaskEnding},
         proposal::Accepted,
         revision::SealedRevision,
@@ -847,7 +848,8 @@ impl Simulation {
                     && let Some(ending) = command.ending.clone()
                 {
                     let outcome = ending.into();
-                    let ending = TaskEnding { outcome, end_offset: command.printed, duration_ns: 1 };
+                    let ending =
+                        TaskEnding { outcome, end_offset: OutputOffset(command.printed), duration_ns: 1 };
                     let ticket = self.agent.ticket();
                     self.agent_step(AgentInput::Finish(task(), ending, ReplyTo::new(ticket)));
                 }
@@ -915,7 +917,7 @@ impl Simulation {
         let answer = match decision {
             Decision::Started | Decision::Resume => ToMaster::Started,
             Decision::Recall(TaskEnding { outcome, end_offset, .. }) => {
-                ToMaster::Ended(outcome.ending, end_offset)
+                ToMaster::Ended(outcome.ending, end_offset.0)
             }
             Decision::NeverStarted(incarnation) | Decision::OtherIncarnation { incarnation, .. } => {
                 ToMaster::Unknown(incarnation)
@@ -987,7 +989,12 @@ impl Simulation {
             }
             Some(ToMaster::Ended(ending, end_offset)) => {
                 stream.handing_over = true;
-                self.step(Input::TaskEnded { id, outcome: ending.into(), end_offset, duration_ns: 1 });
+                self.step(Input::TaskEnded {
+                    id,
+                    outcome: ending.into(),
+                    end_offset: OutputOffset(end_offset),
+                    duration_ns: 1,
+                });
             }
             Some(ToMaster::Unknown(incarnation)) => {
                 stream.master_alive = false;

@@ -14,6 +14,7 @@ use crate::{
         fingerprint::Fingerprint,
         ids::JobId,
         name::Labels,
+        offset::OutputOffset,
         outcome::{Ending, TaskEnding},
         revision::{Revision, SealedRevision},
     },
@@ -42,7 +43,7 @@ fn id(index: u32) -> TaskId {
 }
 
 fn ending() -> TaskEnding {
-    TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 7, duration_ns: 0 }
+    TaskEnding { outcome: Ending::Exited(3).into(), end_offset: OutputOffset(7), duration_ns: 0 }
 }
 
 async fn incarnation(agent: &Agent) -> Incarnation {

@@ -10,7 +10,7 @@ use crate::{
         supervisor::protocol::{TaskReply, TaskRequest},
         task_process::{TaskProcess, record_of},
     },
-    domain::{attach::AttachRequest, control::WindowSize, outcome::TaskEnding},
+    domain::{attach::AttachRequest, control::WindowSize, offset::OutputOffset, outcome::TaskEnding},
     sys::{clock::boottime_ns, disk::Disk, process::boot_id},
 };
 
@@ -51,9 +51,9 @@ pub(super) struct SpoolStream {
     pub(super) process: Option<TaskProcess>,
     pub(super) reader: SpoolReader,
     /// The end of the bytes that the master accepts.
-    pub(super) grant: u64,
+    pub(super) grant: OutputOffset,
     /// The end of the bytes that are known to be in the spool.
-    pub(super) spooled: u64,
+    pub(super) spooled: OutputOffset,
     pub(super) ending: Option<TaskEnding>,
     /// Whether the process was asked to report new output, and has not answered.
     pub(super) waits: bool,
@@ -136,7 +136,7 @@ impl SpoolStream {
         Ok(())
     }
 
-    pub(super) async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {
+    pub(super) async fn acknowledge(&mut self, offset: OutputOffset) -> io::Result<()> {
         if let Some(process) = &mut self.process {
             let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
             Ok(())

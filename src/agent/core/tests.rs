@@ -14,6 +14,7 @@ use crate::domain::{
     command::TaskSpec,
     fingerprint::Fingerprint,
     ids::{Incarnation, JobId, TaskId},
+    offset::OutputOffset,
     outcome::{Ending, TaskEnding},
     reply_to::{ReplyTo, Ticket},
     revision::SealedRevision,
@@ -35,7 +36,7 @@ fn failed() -> StartEnd {
 }
 
 fn ending() -> TaskEnding {
-    TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 7, duration_ns: 1 }
+    TaskEnding { outcome: Ending::Exited(3).into(), end_offset: OutputOffset(7), duration_ns: 1 }
 }
 
 fn revision(epoch: u64, number: u64) -> SealedRevision {

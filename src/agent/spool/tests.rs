@@ -5,9 +5,10 @@ use std::fs::{self, OpenOptions};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::offset::OutputOffset;
 use crate::sys::{disk::model::Model, file::write_pieces_at};
 
-fn read_all(reader: &mut SpoolReader, until: u64) -> Vec<u8> {
+fn read_all(reader: &mut SpoolReader, until: OutputOffset) -> Vec<u8> {
     let mut all = Vec::new();
     while let Read::Frames(frames) = reader.read(until).unwrap() {
         for frame in frames {
@@ -33,9 +34,9 @@ proptest! {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
         let from = (all.len() as f64 * from_share) as usize;
-        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), from as u64);
+        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset(from as u64));
         prop_assert!(read_all(&mut reader, writer.end()) == all[from..]);
-        prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), all.len() as u64);
+        prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(all.len() as u64));
     }
 }
 
@@ -47,7 +48,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
-        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
+        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START);
         let (mut written, mut read) = (0u64, 0u64);
         // Each byte is its offset modulo a prime.
         let byte = |offset: u64| u8::try_from(offset % 251).unwrap();
@@ -56,18 +57,18 @@ proptest! {
             writer.append(Stream::Stdout, 0, &payload).unwrap();
             written += size as u64;
             if behind > 0 {
-                for offset in read_all(&mut reader, written) {
+                for offset in read_all(&mut reader, OutputOffset(written)) {
                     prop_assert_eq!(offset, byte(read));
                     read += 1;
                 }
                 prop_assert_eq!(read, written);
-                writer.acknowledge(read.saturating_sub(behind as u64 * 1_000_000), is_tight).unwrap();
+                writer.acknowledge(OutputOffset(read.saturating_sub(behind as u64 * 1_000_000)), is_tight).unwrap();
             }
             if is_tight {
-                prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), written);
+                prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(written));
             }
         }
-        let unacknowledged = written - writer.acknowledged();
+        let unacknowledged = writer.end().since(writer.acknowledged());
         let bound = unacknowledged / SEGMENT + 2 + KEPT as u64 + 1;
         prop_assert!(segments(&Disk::default(), dir.path()).unwrap().len() as u64 <= bound);
     }
@@ -81,12 +82,12 @@ fn bytes_read_before_they_were_announced_are_read_again() {
     let announced = writer.end();
     // A part of the next frame is visible before it is reported.
     let header = Header::new(0, Stream::Stdout, announced, 0, b"later", UNBOUND);
-    let path = segment_path(dir.path(), 0);
+    let path = segment_path(dir.path(), OutputOffset::START);
     let size = fs::metadata(&path).unwrap().len();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     let head = header.to_bytes();
     write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(b"late?")]).unwrap();
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START);
     assert_eq!(read_all(&mut reader, announced), b"announced");
     writer.append(Stream::Stdout, 0, b"later").unwrap();
     assert_eq!(read_all(&mut reader, writer.end()), b"later");
@@ -96,8 +97,8 @@ fn bytes_read_before_they_were_announced_are_read_again() {
 fn a_reader_follows_a_writer_over_segments() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
-    assert_eq!(reader.read(0).unwrap(), Read::Nothing);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START);
+    assert_eq!(reader.read(OutputOffset::START).unwrap(), Read::Nothing);
     let chunk = vec![7; MAX_PAYLOAD];
     for round in 1..=100u64 {
         writer.append(Stream::Stderr, 0, &chunk).unwrap();
@@ -111,10 +112,10 @@ fn a_limit_inside_a_frame_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"abcdef").unwrap();
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 1);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset(1));
     for (until, part) in [(3, "bc"), (3, ""), (5, "de"), (6, "f")] {
-        assert_eq!(read_all(&mut reader, until), part.as_bytes(), "until {until}");
-        assert_eq!(reader.offset(), until);
+        assert_eq!(read_all(&mut reader, OutputOffset(until)), part.as_bytes(), "until {until}");
+        assert_eq!(reader.offset(), OutputOffset(until));
     }
 }
 
@@ -161,10 +162,10 @@ fn a_reader_gives_up_what_it_is_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"abcdef").unwrap();
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
-    reader.skip_to(4);
-    reader.skip_to(2);
-    assert_eq!(reader.offset(), 4);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START);
+    reader.skip_to(OutputOffset(4));
+    reader.skip_to(OutputOffset(2));
+    assert_eq!(reader.offset(), OutputOffset(4));
     assert_eq!(read_all(&mut reader, writer.end()), b"ef");
 }
 
@@ -176,12 +177,12 @@ fn what_was_dropped_shows_as_a_gap() {
     for _ in 0..70 {
         writer.append(Stream::Stdout, 0, &chunk).unwrap();
     }
-    drop_before(&Disk::default(), dir.path(), 10 * 1024 * 1024).unwrap();
+    drop_before(&Disk::default(), dir.path(), OutputOffset(10 * 1024 * 1024)).unwrap();
     let first = *segments(&Disk::default(), dir.path()).unwrap().first().unwrap();
-    assert!(first > 0 && first <= 10 * 1024 * 1024);
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
-    assert_eq!(reader.read(writer.end()).unwrap(), Read::Gap { from: 0, to: first });
-    assert_eq!(read_all(&mut reader, writer.end()).len() as u64, writer.end() - first);
+    assert!(first > OutputOffset::START && first <= OutputOffset(10 * 1024 * 1024));
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START);
+    assert_eq!(reader.read(writer.end()).unwrap(), Read::Gap { from: OutputOffset::START, to: first });
+    assert_eq!(read_all(&mut reader, writer.end()).len() as u64, writer.end().since(first));
 }
 
 #[test]
@@ -190,10 +191,10 @@ fn a_torn_end_is_not_read() {
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"whole").unwrap();
     writer.append(Stream::Stdout, 0, b"torn").unwrap();
-    let path = segment_path(dir.path(), 0);
+    let path = segment_path(dir.path(), OutputOffset::START);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), 5);
+    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
 }
 
 #[test]
@@ -203,16 +204,16 @@ fn a_damaged_frame_ends_a_spool() {
     for text in [b"whole", b"wrong", b"later"] {
         writer.append(Stream::Stdout, 0, text).unwrap();
     }
-    let path = segment_path(dir.path(), 0);
+    let path = segment_path(dir.path(), OutputOffset::START);
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(5).position(|window| window == b"wrong").unwrap();
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0).checked();
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset::START).checked();
     assert_eq!(read_all(&mut reader, writer.end()), b"whole");
     assert_eq!(reader.read(writer.end()).unwrap(), Read::Nothing);
-    assert_eq!(reader.offset(), 5);
-    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), 5);
+    assert_eq!(reader.offset(), OutputOffset(5));
+    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
 }
 
 /// A spool on a disk that fails at any call.
@@ -222,10 +223,10 @@ struct History {
     directory: PathBuf,
     writer: SpoolWriter,
     reader: SpoolReader,
-    written: u64,
+    written: OutputOffset,
     /// The offset of the reader. The next field is the offset up to which the master has stored the output.
-    read: u64,
-    acknowledged: u64,
+    read: OutputOffset,
+    acknowledged: OutputOffset,
 }
 
 impl History {
@@ -236,8 +237,17 @@ impl History {
         let directory = PathBuf::from("/tasks/task/spool");
         // Small, so that a history has many segments.
         let writer = SpoolWriter { segment_size: 700, ..SpoolWriter::new(disk.clone(), directory.clone()) };
-        let reader = SpoolReader::new(disk.clone(), directory.clone(), 0);
-        Self { model, disk, directory, writer, reader, written: 0, read: 0, acknowledged: 0 }
+        let reader = SpoolReader::new(disk.clone(), directory.clone(), OutputOffset::START);
+        Self {
+            model,
+            disk,
+            directory,
+            writer,
+            reader,
+            written: OutputOffset::START,
+            read: OutputOffset::START,
+            acknowledged: OutputOffset::START,
+        }
     }
 
     fn byte(offset: u64) -> u8 {
@@ -246,7 +256,7 @@ impl History {
 
     /// Reads the output before `until`, and checks it: every byte is correct, and only acknowledged bytes are
     /// missing.
-    fn read_on(&mut self, until: u64) -> io::Result<()> {
+    fn read_on(&mut self, until: OutputOffset) -> io::Result<()> {
         loop {
             match self.reader.read(until)? {
                 Read::Nothing => return Ok(()),
@@ -258,7 +268,7 @@ impl History {
                 Read::Frames(frames) => {
                     for frame in frames {
                         assert_eq!(frame.offset, self.read);
-                        let expected: Vec<u8> = (frame.offset..frame.end()).map(Self::byte).collect();
+                        let expected: Vec<u8> = (frame.offset.0..frame.end().0).map(Self::byte).collect();
                         assert_eq!(frame.data, expected, "at {}", self.read);
                         self.read = frame.end();
                     }
@@ -271,14 +281,14 @@ impl History {
         match self.model.roll(10) {
             0..=5 => {
                 let size = [1, 40, 170, 170][usize::try_from(self.model.roll(4)).unwrap()];
-                let payload: Vec<u8> = (self.written..self.written + size).map(Self::byte).collect();
+                let payload: Vec<u8> = (self.written.0..self.written.0 + size).map(Self::byte).collect();
                 if self.writer.append(Stream::Stdout, 0, &payload).is_ok() {
                     self.written += size;
                 }
                 assert_eq!(self.writer.end(), self.written);
             }
             6 => {
-                let offset = self.model.roll(self.read + 1);
+                let offset = OutputOffset(self.model.roll(self.read.0 + 1));
                 self.acknowledged = self.acknowledged.max(offset);
                 let is_tight = self.model.roll(4) == 0;
                 // Segments that could not be removed are removed by the next call.

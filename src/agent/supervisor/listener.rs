@@ -11,14 +11,14 @@ use super::{
     input::Taken,
     protocol::{Lines, TaskReply, line},
 };
-use crate::domain::outcome::TaskEnding;
+use crate::domain::{offset::OutputOffset, outcome::TaskEnding};
 
 /// A client of the task's socket.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) socket: UnixStream,
     pub(super) lines: Lines,
-    pub(super) waits_past: Option<u64>,
+    pub(super) waits_past: Option<OutputOffset>,
     pub(super) reads: bool,
     /// The last reported reason for which the command is held back.
     held_told: String,
@@ -56,7 +56,7 @@ impl Client {
     /// Marks the client as a reader that waits for the first output.
     pub(super) fn follow(&mut self) {
         self.reads = true;
-        self.waits_past = Some(0);
+        self.waits_past = Some(OutputOffset::START);
     }
 
     /// Sends a reply without blocking. Returns false if that fails: the client is gone, or does not read.
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Answers a client that waits for more output or for the end. Returns false when the client is gone.
-    pub(super) fn answer_wait(&mut self, ending: Option<&TaskEnding>, end: u64) -> bool {
+    pub(super) fn answer_wait(&mut self, ending: Option<&TaskEnding>, end: OutputOffset) -> bool {
         let reply = match (self.waits_past, ending) {
             (Some(_), Some(ending)) => TaskReply::Ended { ending: ending.clone() },
             (Some(past), None) if end > past => TaskReply::Spooled { end },
@@ -121,21 +121,22 @@ mod tests {
     #[test]
     fn a_client_that_waits_for_output_is_notified_once_of_more_or_of_the_end() {
         let (mut client, mut end) = client();
-        assert!(client.answer_wait(None, 7));
+        assert!(client.answer_wait(None, OutputOffset(7)));
         assert_eq!(told(&mut end), b"", "it did not ask");
-        client.waits_past = Some(5);
-        assert!(client.answer_wait(None, 5));
+        client.waits_past = Some(OutputOffset(5));
+        assert!(client.answer_wait(None, OutputOffset(5)));
         assert_eq!(told(&mut end), b"", "it knows that");
-        assert!(client.answer_wait(None, 6));
-        assert!(client.answer_wait(None, 7));
-        assert_eq!(told(&mut end), line(&TaskReply::Spooled { end: 6 }));
+        assert!(client.answer_wait(None, OutputOffset(6)));
+        assert!(client.answer_wait(None, OutputOffset(7)));
+        assert_eq!(told(&mut end), line(&TaskReply::Spooled { end: OutputOffset(6) }));
         client.follow();
-        let ending = TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 0, duration_ns: 1 };
-        assert!(client.answer_wait(Some(&ending), 0));
+        let ending =
+            TaskEnding { outcome: Ending::Exited(3).into(), end_offset: OutputOffset::START, duration_ns: 1 };
+        assert!(client.answer_wait(Some(&ending), OutputOffset::START));
         assert_eq!(told(&mut end), line(&TaskReply::Ended { ending: ending.clone() }));
         drop(end);
-        client.waits_past = Some(0);
-        assert!(!client.answer_wait(Some(&ending), 0), "it is gone");
+        client.waits_past = Some(OutputOffset::START);
+        assert!(!client.answer_wait(Some(&ending), OutputOffset::START), "it is gone");
     }
 
     #[test]

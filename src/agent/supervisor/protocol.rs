@@ -8,7 +8,9 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::domain::{command::TaskSpec, ids::TaskId, outcome::TaskEnding, seal::Seal, time::UnixMs};
+use crate::domain::{
+    command::TaskSpec, ids::TaskId, offset::OutputOffset, outcome::TaskEnding, seal::Seal, time::UnixMs,
+};
 
 /// Maximum length of a line, in bytes. A command and an environment of 1 MiB each fit, even if JSON needs six
 /// bytes for each byte of them.
@@ -144,12 +146,12 @@ pub enum TaskRequest {
     /// Answer when the spool has grown past this offset, or the task has ended.
     Wait {
         /// The offset.
-        past: u64,
+        past: OutputOffset,
     },
     /// The sender reads the spool, and the master has stored everything before this offset.
     Acknowledge {
         /// The offset.
-        offset: u64,
+        offset: OutputOffset,
     },
     /// Bytes of standard input. They follow this line unencoded.
     Input {
@@ -200,7 +202,7 @@ pub enum TaskReply {
     /// The spool has grown.
     Spooled {
         /// The offset of the spool's end.
-        end: u64,
+        end: OutputOffset,
     },
     /// The command has read input.
     InputTaken {
@@ -305,7 +307,10 @@ mod tests {
 
     #[test]
     fn lines_come_back_however_they_were_cut() {
-        let messages = [TaskRequest::Wait { past: 7 }, TaskRequest::Acknowledge { offset: 9 }];
+        let messages = [
+            TaskRequest::Wait { past: OutputOffset(7) },
+            TaskRequest::Acknowledge { offset: OutputOffset(9) },
+        ];
         let bytes: Vec<u8> = messages.iter().flat_map(line).collect();
         let mut lines = Lines::default();
         let mut read = Vec::new();

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::agent::spool::SEGMENT;
+use crate::{agent::spool::SEGMENT, domain::offset::OutputOffset};
 
 /// The number of unacknowledged bytes at which the command has to wait while a client reads: the network is
 /// slower than the command.
@@ -26,24 +26,24 @@ pub(super) struct Room {
     /// Whether the task's directory is in memory, since the disk could not be written.
     is_memory: bool,
     /// The number of bytes that the task had spooled at the last check.
-    spooled: u64,
+    spooled: OutputOffset,
     when: Instant,
 }
 
 impl Room {
     /// Returns the state for a new task.
     pub(super) fn new(is_memory: bool, now: Instant) -> Self {
-        Self { is_tight: is_memory, is_memory, spooled: 0, when: now }
+        Self { is_tight: is_memory, is_memory, spooled: OutputOffset::START, when: now }
     }
 
     /// Reports whether to check the volume: once per segment of output, or once a second while it is nearly
     /// full.
-    pub(super) fn is_due(&self, spooled: u64, now: Instant) -> bool {
+    pub(super) fn is_due(&self, spooled: OutputOffset, now: Instant) -> bool {
         if self.is_tight { now >= self.when + DISK_RETRY } else { spooled >= self.spooled + SEGMENT }
     }
 
     /// Notes the usage of the volume.
-    pub(super) fn note(&mut self, used_percent: u8, spooled: u64, now: Instant) {
+    pub(super) fn note(&mut self, used_percent: u8, spooled: OutputOffset, now: Instant) {
         let is_tight = self.is_memory || used_percent > VOLUME_CAP;
         *self = Self { is_tight, spooled, when: now, ..*self };
     }
@@ -82,23 +82,23 @@ mod tests {
         let now = Instant::now();
         let mut room = Room::new(false, now);
         let long = now + 60 * DISK_RETRY;
-        assert!(!room.is_due(SEGMENT - 1, long));
-        assert!(room.is_due(SEGMENT, now));
-        room.note(VOLUME_CAP, SEGMENT, now);
+        assert!(!room.is_due(OutputOffset(SEGMENT - 1), long));
+        assert!(room.is_due(OutputOffset(SEGMENT), now));
+        room.note(VOLUME_CAP, OutputOffset(SEGMENT), now);
         assert!(!room.is_tight);
-        assert!(!room.is_due(2 * SEGMENT - 1, long));
-        assert!(room.is_due(2 * SEGMENT, now));
-        room.note(VOLUME_CAP + 1, 2 * SEGMENT, now);
+        assert!(!room.is_due(OutputOffset(2 * SEGMENT - 1), long));
+        assert!(room.is_due(OutputOffset(2 * SEGMENT), now));
+        room.note(VOLUME_CAP + 1, OutputOffset(2 * SEGMENT), now);
         assert!(room.is_tight);
-        assert!(!room.is_due(9 * SEGMENT, now + DISK_RETRY / 2));
-        assert!(room.is_due(2 * SEGMENT, now + DISK_RETRY));
+        assert!(!room.is_due(OutputOffset(9 * SEGMENT), now + DISK_RETRY / 2));
+        assert!(room.is_due(OutputOffset(2 * SEGMENT), now + DISK_RETRY));
     }
 
     #[test]
     fn a_command_that_nobody_reads_continues_for_longer_but_not_on_a_volume_that_is_nearly_full() {
         let mut room = Room::new(false, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
-        room.note(100, 0, Instant::now());
+        room.note(100, OutputOffset::START, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (SEGMENT, SEGMENT));
     }
 
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(room.held(None, true), "");
         assert_eq!(room.held(None, false), "", "the network is slower than the command");
         assert!(room.held(Some("no space"), false).ends_with("does not take its output: no space"));
-        room.note(VOLUME_CAP + 1, 0, Instant::now());
+        room.note(VOLUME_CAP + 1, OutputOffset::START, Instant::now());
         assert_eq!(room.held(None, true), "");
         assert!(room.held(None, false).contains("over 90 % full"));
     }
@@ -116,7 +116,7 @@ mod tests {
     fn in_memory_there_is_room_for_one_segment_and_the_disk_is_named() {
         let mut room = Room::new(true, Instant::now());
         assert_eq!((room.cap(true), room.cap(false), room.is_tight), (SEGMENT, SEGMENT, true));
-        room.note(1, 0, Instant::now());
+        room.note(1, OutputOffset::START, Instant::now());
         assert_eq!(room.cap(true), SEGMENT);
         assert_eq!(room.held(None, true), "");
         assert!(room.held(None, false).contains("takes nothing"));

@@ -30,6 +30,7 @@ use crate::{
     domain::{
         command::TaskSpec,
         frame::Stream,
+        offset::OutputOffset,
         outcome::{Ending, Outcome, TaskEnding},
     },
     sys::{
@@ -83,7 +84,7 @@ pub(super) fn run(
         }
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason.into()));
-            let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
+            let ending = TaskEnding { outcome, end_offset: OutputOffset::START, duration_ns: 0 };
             beginning.client.answer(&TaskReply::Ended { ending: ending.clone() });
             while beginning.place.write_ending(&beginning.layout, &line(&ending)).is_err() {
                 std::thread::sleep(DISK_RETRY);
@@ -199,7 +200,7 @@ impl<'a> Supervisor<'a> {
     /// read.
     fn may_read(&self) -> bool {
         let is_read = self.clients.iter().any(|client| client.reads);
-        let waiting = self.spool.end() - self.spool.acknowledged();
+        let waiting = self.spool.end().since(self.spool.acknowledged());
         self.ending.is_some() || (self.unwritten.is_none() && waiting < self.room.cap(is_read))
     }
 

@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use super::{JobObject, SCHEMA_VERSION, TaskObject};
-use crate::domain::{name::AgentName, time::UnixMs};
+use crate::domain::{name::AgentName, offset::OutputOffset, time::UnixMs};
 
 /// A printed event.
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ pub(in crate::cli) struct LineFields<'a> {
     /// `stdout` or `stderr`.
     pub(in crate::cli) stream: &'static str,
     /// The offset of the line in the task's output, in bytes.
-    pub(in crate::cli) offset: u64,
+    pub(in crate::cli) offset: OutputOffset,
     /// False for a piece of a line that continues, and for a last line without an end.
     pub(in crate::cli) newline: bool,
     /// Present, and true, if the line's beginning may be missing.
@@ -69,8 +69,8 @@ impl Fields for LineFields<'_> {
 pub(in crate::cli) struct GapFields<'a> {
     pub(in crate::cli) index: u32,
     pub(in crate::cli) agent: Option<&'a AgentName>,
-    pub(in crate::cli) from: u64,
-    pub(in crate::cli) to: u64,
+    pub(in crate::cli) from: OutputOffset,
+    pub(in crate::cli) to: OutputOffset,
     pub(in crate::cli) reason: &'a str,
 }
 

@@ -9,6 +9,7 @@ use crate::domain::{
     ids::JobId,
     job::{Job, LeftOutKind, Task},
     name::AgentName,
+    offset::OutputOffset,
     outcome::Outcome,
     target::fold::fold,
     time::UnixMs,
@@ -100,7 +101,7 @@ pub(in crate::cli) struct TaskObject<'a> {
     batch: u32,
     started_ms: Option<UnixMs>,
     duration_ns: u64,
-    end_offset: u64,
+    end_offset: OutputOffset,
     no_contact_since_ms: Option<UnixMs>,
     waiting: Option<&'a str>,
     /// How the task ended according to a later report. The outcome is final and does not change.
@@ -151,9 +152,9 @@ pub(in crate::cli) struct Output<'a> {
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct Gap {
     /// The first missing offset.
-    pub(in crate::cli) from: u64,
+    pub(in crate::cli) from: OutputOffset,
     /// The first offset after the gap.
-    pub(in crate::cli) to: u64,
+    pub(in crate::cli) to: OutputOffset,
     pub(in crate::cli) reason: String,
     /// The position of the gap in the exact bytes of each stream.
     pub(in crate::cli) stdout_at: usize,

@@ -9,6 +9,7 @@ use crate::domain::{
     ids::{JobId, JobReference},
     job::{Job, JobOptions, LeftOut, Task},
     name::AgentName,
+    offset::OutputOffset,
     outcome::JobResult,
     plan::Gate,
     target::selection::Selection,
@@ -54,9 +55,9 @@ pub struct FollowJob {
     /// Only the tasks of these agents; all if it is empty.
     pub agents: Vec<AgentName>,
     /// Leaves out output before this offset of each task.
-    pub from_offset: u64,
+    pub from_offset: OutputOffset,
     /// Leaves out output from this offset on, for each task. With one agent, the stream ends there.
-    pub until_offset: Option<u64>,
+    pub until_offset: Option<OutputOffset>,
     /// Whether the stream continues until the job ends; otherwise it ends with the current output.
     pub follow: bool,
     /// Whether only states are sent, and no output.
@@ -77,7 +78,7 @@ impl FollowJob {
         Self {
             job,
             agents: Vec::new(),
-            from_offset: 0,
+            from_offset: OutputOffset::START,
             until_offset: None,
             follow: false,
             without_output: false,
@@ -94,16 +95,16 @@ pub struct TaskOffset {
     /// The task's index in its job.
     pub task: u32,
     /// The number of bytes of the task's output before it, both streams together.
-    pub offset: u64,
+    pub offset: OutputOffset,
 }
 
 /// Output of a task that no longer exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskGap {
     /// The first missing offset.
-    pub from: u64,
+    pub from: OutputOffset,
     /// The first offset that exists again.
-    pub to: u64,
+    pub to: OutputOffset,
     /// Why it is missing, for people.
     pub reason: String,
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::domain::{
     frame::{Frame, Stream},
+    offset::OutputOffset,
     outcome::Outcome,
     time::UnixMs,
 };
@@ -49,7 +50,7 @@ struct TaskText {
     outcome: Option<Outcome>,
     last_output_ms: Option<UnixMs>,
     /// The offset of the next byte.
-    next: u64,
+    next: OutputOffset,
     /// Whether some of the output is missing. Such a task equals no other, because the missing part is
     /// unknown.
     is_incomplete: bool,
@@ -124,7 +125,7 @@ impl Grouping {
             streams: [place(), place()],
             outcome: None,
             last_output_ms: None,
-            next: 0,
+            next: OutputOffset::START,
             is_incomplete: false,
         };
         Self {
@@ -150,7 +151,7 @@ impl Grouping {
     /// Records that the task's output up to this offset is missing, if it was not added. An incomplete line
     /// ends here, and later bytes begin another line. Such a task agrees with no other, because the missing
     /// part is unknown.
-    pub fn miss(&mut self, task: u32, until: u64) {
+    pub fn miss(&mut self, task: u32, until: OutputOffset) {
         let limit = self.limit;
         let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
         if text.next >= until {

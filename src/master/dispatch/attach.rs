@@ -20,6 +20,7 @@ use crate::{
         attach::{AttachRequest, AttachResponse, Open, StartPermission},
         command::TaskSpec,
         ids::{JobReference, TaskId},
+        offset::OutputOffset,
         outcome::TaskEnding,
         text::{clipped, strip_control},
     },
@@ -165,7 +166,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
             return error.into();
         }
     };
-    let from = if order.discard { MAX_OFFSET } else { log.task_end(order.id.index) };
+    let from = if order.discard { OutputOffset(MAX_OFFSET) } else { log.task_end(order.id.index) };
     let cap = Cap::new(order.output_cap, order.overflow);
     let mut taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
     // The agent deletes the output before this offset.
@@ -208,7 +209,7 @@ impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
         let first = || AttachRequest::Open(Box::new(self.open_message(&order)));
         // A task without output that must not be started any more is only queried.
-        let any_link = order.start.is_none() && self.taking.end() == 0;
+        let any_link = order.start.is_none() && self.taking.end() == OutputOffset::START;
         let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
             Ok(stream) => stream,
             Err(status) => {
@@ -328,7 +329,7 @@ impl Attached {
             AttachResponse::Closing(closing) => Err(Lost::Broken(closing.reason)),
             AttachResponse::Gap(gap) => {
                 self.throttle().await;
-                tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
+                tracing::warn!(task = %self.id, from = %gap.from, to = %gap.to, reason = gap.reason, "output is missing");
                 say_progress(requests, self.taking.skip_to(gap.to).await?).await
             }
         }
@@ -348,7 +349,7 @@ impl Attached {
         requests: &Requests,
         answers: &mut Incoming<AttachResponse>,
     ) -> Result<(), Lost> {
-        within(ended.end_offset, "an end")?;
+        within(ended.end_offset.0, "an end")?;
         within(ended.duration_ns, "a duration")?;
         let input = Input::TaskEnded {
             id: self.id,

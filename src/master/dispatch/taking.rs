@@ -14,6 +14,7 @@ use crate::{
         frame::{Frame, HEADER, joined},
         ids::TaskId,
         job::Overflow,
+        offset::OutputOffset,
     },
     master::{
         cap::{Cap, Newest},
@@ -41,11 +42,11 @@ pub(super) struct Taking {
     trouble: watch::Receiver<Option<Trouble>>,
     share: Share,
     /// Output before this offset is safe: it is synced, or was dropped.
-    safe: u64,
+    safe: OutputOffset,
     /// Output before this offset was received.
-    end: u64,
+    end: OutputOffset,
     /// The agent may send output before this offset.
-    granted: u64,
+    granted: OutputOffset,
     cap: Cap,
     /// Bytes of the task that the log has, or will have, with headers.
     written: u64,
@@ -59,9 +60,9 @@ pub(super) struct Taking {
     /// Received frames that are not given to the log yet.
     unwritten: Vec<Frame>,
     /// The current write, of the frames before these.
-    writing: Option<AbortOnDropHandle<Option<(LogPosition, u64)>>>,
+    writing: Option<AbortOnDropHandle<Option<(LogPosition, OutputOffset)>>>,
     /// Positions in the log and offsets of the task: an offset is safe once its position is synced.
-    waiting: VecDeque<(LogPosition, u64)>,
+    waiting: VecDeque<(LogPosition, OutputOffset)>,
 }
 
 /// A change that concerns a task's output.
@@ -69,7 +70,7 @@ pub(super) struct Taking {
 pub(super) enum Change {
     /// A write has ended. Contains the end of the written frames, in the log and in the output of the task;
     /// `None` if it failed.
-    Written(Option<(LogPosition, u64)>),
+    Written(Option<(LogPosition, OutputOffset)>),
     /// The trouble of the log has changed.
     Trouble,
     /// More is synced, or was read by a client.
@@ -82,9 +83,9 @@ pub(super) enum Change {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Output before this offset is safe.
-    pub acknowledged: Option<u64>,
+    pub acknowledged: Option<OutputOffset>,
     /// The agent may send output before this offset.
-    pub granted: Option<u64>,
+    pub granted: Option<OutputOffset>,
 }
 
 impl Taking {
@@ -93,7 +94,7 @@ impl Taking {
         id: TaskId,
         handle: Handle,
         log: Arc<JobLog>,
-        from: u64,
+        from: OutputOffset,
         cap: Cap,
         budget: &Budget,
     ) -> Self {
@@ -125,12 +126,12 @@ impl Taking {
     }
 
     /// Returns the end offset of the received output.
-    pub(super) fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> OutputOffset {
         self.end
     }
 
     /// Returns the offset before which the agent may send output.
-    pub(super) fn granted(&self) -> u64 {
+    pub(super) fn granted(&self) -> OutputOffset {
         self.granted
     }
 
@@ -166,7 +167,7 @@ impl Taking {
 
     /// Reports whether the output has reached the end of the beginning that is always kept.
     fn is_over_cap(&self) -> bool {
-        self.end >= self.cap.beginning
+        self.end >= OutputOffset(self.cap.beginning)
     }
 
     /// Reports whether the agent has sent nearly all that it may.
@@ -184,8 +185,8 @@ impl Taking {
     ///
     /// # Errors
     /// When the log has failed.
-    pub(super) async fn skip_to(&mut self, to: u64) -> Result<Progress, Lost> {
-        within(to, "a gap")?;
+    pub(super) async fn skip_to(&mut self, to: OutputOffset) -> Result<Progress, Lost> {
+        within(to.0, "a gap")?;
         self.write_out().await?;
         self.end = self.end.max(to);
         let position = *self.log.appended().borrow();
@@ -216,7 +217,7 @@ impl Taking {
     /// When the log has failed.
     pub(super) async fn wait_until_begin_is_safe(&mut self) -> Result<(), Lost> {
         let appended = *self.log.appended().borrow();
-        if self.end == 0 || *self.log.synced().borrow() >= appended {
+        if self.end == OutputOffset::START || *self.log.synced().borrow() >= appended {
             return Ok(());
         }
         self.log.flush();
@@ -265,10 +266,10 @@ impl Taking {
             }
         }
         self.write(kept).await?;
-        if self.end - self.safe >= NARROW / 2 {
+        if self.end.since(self.safe) >= NARROW / 2 {
             self.share.widen();
         }
-        if self.end - self.safe >= self.share.bytes() / 2 {
+        if self.end.since(self.safe) >= self.share.bytes() / 2 {
             self.log.flush();
         }
         Ok(())
@@ -276,8 +277,9 @@ impl Taking {
 
     /// Returns the offset up to which output belongs to the beginning, which is kept; 0 once too many bytes
     /// are written.
-    fn beginning(&self) -> u64 {
-        if self.written > self.cap.most_written { 0 } else { self.cap.beginning }
+    fn beginning(&self) -> OutputOffset {
+        let room = if self.written > self.cap.most_written { 0 } else { self.cap.beginning };
+        OutputOffset(room)
     }
 
     /// Queues frames for the log. Long output is written in the background, so that the next frames can be
@@ -303,13 +305,13 @@ impl Taking {
     }
 
     /// Writes the queued frames. Completes when the log has them.
-    fn writing(&mut self) -> impl Future<Output = Option<(LogPosition, u64)>> + Send + use<> {
+    fn writing(&mut self) -> impl Future<Output = Option<(LogPosition, OutputOffset)>> + Send + use<> {
         let frames = std::mem::take(&mut self.unwritten);
         write_all(Arc::clone(&self.log), self.handle.clone(), self.id, frames)
     }
 
     /// Records the result of a write, and starts the next one.
-    async fn written(&mut self, written: Option<(LogPosition, u64)>) -> Result<(), Lost> {
+    async fn written(&mut self, written: Option<(LogPosition, OutputOffset)>) -> Result<(), Lost> {
         self.writing = None;
         let Some((position, end)) = written else {
             return Err(Lost::Broken("its output log has failed".into()));
@@ -344,14 +346,16 @@ impl Taking {
         let beginning = self.cap.beginning;
         let log = Arc::clone(&self.log);
         // All tasks of a job have the same cap.
-        let is_spare = move |(from, to): (u64, u64), end: u64| from >= beginning && to + beginning <= end;
+        let is_spare = move |(from, to): (OutputOffset, OutputOffset), end: OutputOffset| {
+            from >= OutputOffset(beginning) && to + beginning <= end
+        };
         let dropped = tokio::task::spawn_blocking(move || log.drop_spare(slowest, is_spare)).await;
         if let Err(error) = dropped.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(%error, task = %self.id, "cannot drop output over the cap");
         }
     }
 
-    fn wait_for(&mut self, position: LogPosition, end: u64) {
+    fn wait_for(&mut self, position: LogPosition, end: OutputOffset) {
         match self.waiting.back_mut() {
             // Small frames share an entry: otherwise a window full of them would make a long queue.
             Some(last) if position.0 / NARROW == last.0.0 / NARROW => *last = (position, end),
@@ -399,7 +403,7 @@ impl Taking {
             _ if !self.newest.is_empty() => self.end + self.share.bytes(),
             Some(slowest) => {
                 let room = self.pace.room(ahead, slowest, Instant::now());
-                self.end.saturating_add(room).min(self.safe + self.share.bytes())
+                (self.end + room).min(self.safe + self.share.bytes())
             }
             None => self.safe + self.share.bytes(),
         };
@@ -441,7 +445,7 @@ async fn write_all(
     handle: Handle,
     id: TaskId,
     frames: Vec<Frame>,
-) -> Option<(LogPosition, u64)> {
+) -> Option<(LogPosition, OutputOffset)> {
     let end = frames.last().map(Frame::end)?;
     let mut said = false;
     let position = loop {

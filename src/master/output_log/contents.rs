@@ -20,7 +20,7 @@ use super::{
     file_path, index_path,
 };
 use crate::{
-    domain::frame::Frame,
+    domain::{frame::Frame, offset::OutputOffset},
     sys::disk::{Disk, Open},
 };
 
@@ -32,11 +32,11 @@ const MAGIC: [u8; 4] = *b"SLI1";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
     /// Its first offset.
-    pub(super) from: u64,
+    pub(super) from: OutputOffset,
     /// The offset after its last byte.
-    pub(super) to: u64,
+    pub(super) to: OutputOffset,
     /// Offsets, and the positions of the frames that begin there.
-    places: Vec<(u64, u64)>,
+    places: Vec<(OutputOffset, u64)>,
 }
 
 /// The contents of one file.
@@ -52,7 +52,7 @@ impl FileContents {
     pub(super) fn note(&mut self, position: u64, end: u64, task: u32, frame: &Frame) {
         let fresh = || Part { from: frame.offset, ..Part::default() };
         let part = self.parts.entry(task).or_insert_with(fresh);
-        if part.places.last().is_none_or(|(offset, _)| frame.offset >= offset + PLACE_INTERVAL) {
+        if part.places.last().is_none_or(|(offset, _)| frame.offset >= *offset + PLACE_INTERVAL) {
             part.places.push((frame.offset, position));
         }
         part.to = part.to.max(frame.end());
@@ -77,8 +77,8 @@ impl FileContents {
     fn to_bytes(&self) -> Vec<u8> {
         let mut numbers = vec![self.end];
         for (task, part) in &self.parts {
-            numbers.extend([u64::from(*task), part.from, part.to, part.places.len() as u64]);
-            numbers.extend(part.places.iter().flat_map(|(offset, position)| [*offset, *position]));
+            numbers.extend([u64::from(*task), part.from.0, part.to.0, part.places.len() as u64]);
+            numbers.extend(part.places.iter().flat_map(|(offset, position)| [offset.0, *position]));
         }
         let body: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         [&MAGIC[..], &crc32fast::hash(&body).to_le_bytes(), &body].concat()
@@ -98,9 +98,12 @@ impl FileContents {
             let (from, to, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
             let mut places = Vec::new();
             for _ in 0..count {
-                places.push((numbers.next()?, numbers.next()?));
+                places.push((OutputOffset(numbers.next()?), numbers.next()?));
             }
-            contents.parts.insert(u32::try_from(task).ok()?, Part { from, to, places });
+            contents.parts.insert(
+                u32::try_from(task).ok()?,
+                Part { from: OutputOffset(from), to: OutputOffset(to), places },
+            );
         }
         Some(contents)
     }
@@ -136,7 +139,7 @@ pub(super) struct Contents {
     /// The contents of all files, also of dropped ones, by the positions at which the files begin.
     pub(super) files: BTreeMap<u64, FileContents>,
     /// The end offset of each task's output.
-    ends: HashMap<u32, u64>,
+    ends: HashMap<u32, OutputOffset>,
 }
 
 impl Contents {
@@ -178,13 +181,13 @@ impl Contents {
     }
 
     /// Returns the end offset of a task's output.
-    pub(super) fn task_end(&self, task: u32) -> u64 {
-        self.ends.get(&task).copied().unwrap_or(0)
+    pub(super) fn task_end(&self, task: u32) -> OutputOffset {
+        self.ends.get(&task).copied().unwrap_or_default()
     }
 
     /// Returns a position at or before the frame that holds this offset of a task; `None` if the task has not
     /// printed it yet.
-    pub(super) fn position_of(&self, task: u32, offset: u64) -> Option<u64> {
+    pub(super) fn position_of(&self, task: u32, offset: OutputOffset) -> Option<u64> {
         if offset >= self.task_end(task) {
             return None;
         }
@@ -236,12 +239,12 @@ mod tests {
             data: Bytes::from_static(&[0; 1024]),
         };
         // Ten steps of frames of 1 KiB each, after another file.
-        let from = 7 * PLACE_INTERVAL;
+        let from = OutputOffset(7 * PLACE_INTERVAL);
         for n in 0..10 * 1024 {
             contents.note(1_000, 1_000 + n * 2_000, 1_000 + (n + 1) * 2_000, 3, &frame(from + n * 1024));
         }
         let part = &contents.files[&1_000].parts[&3];
-        assert_eq!((part.from, part.to), (from, 17 * PLACE_INTERVAL));
+        assert_eq!((part.from, part.to), (from, OutputOffset(17 * PLACE_INTERVAL)));
         let places = (0..10).map(|n| (from + n * PLACE_INTERVAL, 1_000 + n * 1024 * 2_000));
         assert_eq!(part.places, places.collect::<Vec<_>>());
         assert_eq!(contents.position_of(3, from + 5 * PLACE_INTERVAL + 77), Some(1_000 + 5 * 1024 * 2_000));
@@ -252,7 +255,8 @@ mod tests {
         let mut contents = FileContents::default();
         for (n, task) in [(0, 0), (1, 7), (2, 0)] {
             let data = Bytes::from(vec![0; 100_000]);
-            let frame = Frame { stream: Stream::Stdout, offset: n * PLACE_INTERVAL, time_ns: 0, data };
+            let frame =
+                Frame { stream: Stream::Stdout, offset: OutputOffset(n * PLACE_INTERVAL), time_ns: 0, data };
             contents.note(n * 200_000, (n + 1) * 200_000, task, &frame);
         }
         let bytes = contents.to_bytes();

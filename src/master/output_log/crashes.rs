@@ -8,7 +8,10 @@ use std::{
 use super::{JobLog, LogReader, opening};
 use crate::master::output_log::LogPosition;
 use crate::{
-    domain::frame::{Frame, Stream},
+    domain::{
+        frame::{Frame, Stream},
+        offset::OutputOffset,
+    },
     sys::disk::{Disk, model::Model},
 };
 
@@ -17,8 +20,8 @@ const TASKS: u32 = 3;
 const FILE_SIZE: u64 = 700;
 
 /// Returns the byte that a task prints at an offset.
-fn printed(task: u32, offset: u64) -> u8 {
-    let mixed = (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(task) << 7);
+fn printed(task: u32, offset: OutputOffset) -> u8 {
+    let mixed = (offset.0 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(task) << 7);
     mixed.to_be_bytes()[0]
 }
 
@@ -26,12 +29,12 @@ struct History {
     model: Model,
     log: Option<JobLog>,
     /// Positions, tasks and offsets: the offset is acknowledged once the log is synced up to the position.
-    waiting: Vec<(u64, u32, u64)>,
-    acknowledged: HashMap<u32, u64>,
+    waiting: Vec<(u64, u32, OutputOffset)>,
+    acknowledged: HashMap<u32, OutputOffset>,
     /// The end of the output that was ever sent of each task.
-    sent: HashMap<u32, u64>,
+    sent: HashMap<u32, OutputOffset>,
     /// Output of any task before this offset may have been dropped.
-    spare: u64,
+    spare: OutputOffset,
     crashes: u64,
     failures: u64,
 }
@@ -48,7 +51,7 @@ impl History {
             waiting: Vec::new(),
             acknowledged: HashMap::new(),
             sent: HashMap::new(),
-            spare: 0,
+            spare: OutputOffset::START,
             crashes: 0,
             failures: 0,
         }
@@ -88,7 +91,7 @@ impl History {
         let task = u32::try_from(self.roll(u64::from(TASKS))).unwrap();
         let end = self.log().task_end(task);
         // An agent resends what was not acknowledged, even if the log already has it.
-        let acknowledged = self.acknowledged.get(&task).copied().unwrap_or(0);
+        let acknowledged = self.acknowledged.get(&task).copied().unwrap_or_default();
         let mut offset = if self.roll(4) == 0 { acknowledged.min(end) } else { end };
         let mut frames = Vec::new();
         for _ in 0..=self.roll(3) {
@@ -131,8 +134,8 @@ impl History {
     }
 
     fn drop_spare(&mut self) {
-        let least = (0..TASKS).map(|task| self.acknowledged.get(&task).copied().unwrap_or(0)).min();
-        self.spare = self.spare.max(least.unwrap_or(0) / 2);
+        let least = (0..TASKS).map(|task| self.acknowledged.get(&task).copied().unwrap_or_default()).min();
+        self.spare = self.spare.max(OutputOffset(least.unwrap_or_default().0 / 2));
         let (spare, position) = (self.spare, *self.log().appended().borrow());
         // If this fails, the next call does it.
         let _ = self.log().drop_spare(position, |(_, to), _| to <= spare);
@@ -144,7 +147,7 @@ impl History {
         let until = *self.log().appended().borrow();
         let mut reader =
             LogReader::new(Disk::model(self.model.clone()), Self::directory(), LogPosition::START);
-        let mut ends: HashMap<u32, u64> = HashMap::new();
+        let mut ends: HashMap<u32, OutputOffset> = HashMap::new();
         loop {
             let frames = reader.read(until).unwrap();
             if frames.is_empty() {
@@ -164,7 +167,7 @@ impl History {
         }
         assert!(reader.position() >= until || until == LogPosition::START, "all of it was read");
         for task in 0..TASKS {
-            let of = |known: &HashMap<u32, u64>| known.get(&task).copied().unwrap_or(0);
+            let of = |known: &HashMap<u32, OutputOffset>| known.get(&task).copied().unwrap_or_default();
             let end = self.log().task_end(task);
             assert!(
                 of(&self.acknowledged) <= end,

@@ -251,10 +251,13 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::domain::frame::{Header, Stream};
+    use crate::domain::{
+        frame::{Header, Stream},
+        offset::OutputOffset,
+    };
 
     fn frame(offset: u64) -> Frame {
-        Frame { stream: Stream::Stdout, offset, time_ns: 1, data: vec![7; 100].into() }
+        Frame { stream: Stream::Stdout, offset: OutputOffset(offset), time_ns: 1, data: vec![7; 100].into() }
     }
 
     /// Writes a valid frame.
@@ -309,7 +312,7 @@ mod tests {
         let size = crate::master::output_log::FILE_SIZE;
         let log =
             crate::master::output_log::opening::open(&Disk::default(), dir.path().to_owned(), size).unwrap();
-        assert_eq!((log.task_end(0), log.appended().borrow().0), (100, end));
+        assert_eq!((log.task_end(0), log.appended().borrow().0), (OutputOffset(100), end));
         log.append_here(0, &[frame(100)]).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().len(),

@@ -10,7 +10,7 @@ use std::{
 
 use super::{contents::Contents, file, opening, reader::LogReader, syncing, writer::JobLog};
 use crate::{
-    domain::{ids::JobId, time::UnixMs},
+    domain::{ids::JobId, offset::OutputOffset, time::UnixMs},
     sys::{disk::Disk, file::numbered},
 };
 
@@ -167,7 +167,11 @@ impl OutputLogs {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub async fn position_behind(&self, job: JobId, seen: Vec<(u32, u64)>) -> io::Result<LogPosition> {
+    pub async fn position_behind(
+        &self,
+        job: JobId,
+        seen: Vec<(u32, OutputOffset)>,
+    ) -> io::Result<LogPosition> {
         let logs = self.clone();
         let find = move || {
             let contents = logs.contents(job)?;

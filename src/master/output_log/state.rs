@@ -9,7 +9,10 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{LogPosition, contents::Contents, file::LogFile, syncing::Unsynced};
-use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD};
+use crate::domain::{
+    frame::{Frame, HEADER, MAX_PAYLOAD},
+    offset::OutputOffset,
+};
 /// Size of the newest part of the log, in bytes, that is kept in memory for followers that keep up.
 const MAX_TAIL_BYTES: u64 = 6 * 1024 * 1024;
 
@@ -56,7 +59,7 @@ pub(super) struct State {
 impl State {
     /// Returns the parts of the waiting frames that the log does not have, with their tasks.
     pub(super) fn fresh(&self, batch: &[Waiting]) -> Vec<(u32, Frame)> {
-        let mut known: HashMap<u32, u64> = HashMap::new();
+        let mut known: HashMap<u32, OutputOffset> = HashMap::new();
         let mut fresh = Vec::new();
         for Waiting { task, frames, .. } in batch {
             let known = known.entry(*task).or_insert_with(|| self.contents.task_end(*task));

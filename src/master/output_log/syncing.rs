@@ -298,7 +298,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::frame::{Frame, Stream},
+        domain::{
+            frame::{Frame, Stream},
+            offset::OutputOffset,
+        },
         master::output_log::{FILE_SIZE, opening},
     };
 
@@ -309,7 +312,7 @@ mod tests {
     }
 
     fn frame(offset: u64) -> Frame {
-        Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![7; 1000].into() }
+        Frame { stream: Stream::Stdout, offset: OutputOffset(offset), time_ns: 0, data: vec![7; 1000].into() }
     }
 
     #[test]

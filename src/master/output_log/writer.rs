@@ -23,7 +23,10 @@ use super::{
     state::{State, Waiting},
     syncing::{Trouble, Unsynced},
 };
-use crate::domain::frame::{Frame, Header};
+use crate::domain::{
+    frame::{Frame, Header},
+    offset::OutputOffset,
+};
 use crate::sys::disk::Disk;
 
 /// Approximate number of bytes that are collected for one write.
@@ -137,7 +140,7 @@ impl JobLog {
 
     /// Returns the end offset of a task's output.
     #[must_use]
-    pub fn task_end(&self, task: u32) -> u64 {
+    pub fn task_end(&self, task: u32) -> OutputOffset {
         self.state().contents.task_end(task)
     }
 
@@ -146,13 +149,13 @@ impl JobLog {
     #[must_use]
     pub fn written(&self, task: u32) -> u64 {
         let state = self.state();
-        state.written.get(&task).copied().unwrap_or(0).max(state.contents.task_end(task))
+        state.written.get(&task).copied().unwrap_or(0).max(state.contents.task_end(task).0)
     }
 
     /// Returns the position from which on a reader finds all present and future output after these offsets of
     /// tasks.
     #[must_use]
-    pub fn position_behind(&self, seen: &[(u32, u64)]) -> LogPosition {
+    pub fn position_behind(&self, seen: &[(u32, OutputOffset)]) -> LogPosition {
         let state = self.state();
         let places = seen.iter().filter_map(|(task, offset)| state.contents.position_of(*task, *offset));
         places.min().map_or(*self.appended.borrow(), LogPosition)
@@ -382,7 +385,7 @@ impl JobLog {
     pub fn drop_spare(
         &self,
         position: LogPosition,
-        is_spare: impl Fn((u64, u64), u64) -> bool,
+        is_spare: impl Fn((OutputOffset, OutputOffset), OutputOffset) -> bool,
     ) -> io::Result<()> {
         let spare: Vec<u64> = {
             let state = self.state();

@@ -14,6 +14,7 @@ use crate::{
         frame::Frame,
         groups::{Group, Grouping, mask::Masker},
         job::{Job, Task, TaskState},
+        offset::OutputOffset,
         outcome::Outcome,
         plan::Gate,
         time::UnixMs,
@@ -88,7 +89,7 @@ impl Digester {
         let position = self.reader.position();
         for (task, outcome, at) in std::mem::take(&mut self.ending) {
             if has_read || at <= position {
-                let end_offset = self.job.task(task).map_or(0, |task| task.end_offset);
+                let end_offset = self.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
                 self.grouping.miss(task, end_offset);
                 self.grouping.end(task, outcome);
             } else {

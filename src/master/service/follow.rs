@@ -15,6 +15,7 @@ use crate::{
         frame::{Frame, HEADERS, MAX_PAYLOAD},
         job::{Job, Task},
         name::AgentName,
+        offset::OutputOffset,
     },
     master::{
         journal::Journal,
@@ -39,7 +40,7 @@ pub(super) struct Follow {
     pub live: Option<Arc<Journal>>,
     /// The end of each task's output that the client has already seen.
     pub seen: Vec<TaskOffset>,
-    pub from_offset: u64,
+    pub from_offset: OutputOffset,
     /// Only the tasks of these agents; empty for all.
     pub agents: HashSet<AgentName>,
     pub follow: bool,
@@ -47,7 +48,7 @@ pub(super) struct Follow {
     /// Whether commands wait for this client.
     pub attached: bool,
     /// Leaves out the output of each task from this offset on.
-    pub until_offset: Option<u64>,
+    pub until_offset: Option<OutputOffset>,
     /// Distance to the end of the log, in bytes, from which on output may be left out.
     pub most_behind: Option<u64>,
     pub stop: CancellationToken,
@@ -60,7 +61,7 @@ impl Follow {
             job,
             live: None,
             seen: Vec::new(),
-            from_offset: 0,
+            from_offset: OutputOffset::START,
             agents: HashSet::new(),
             follow: false,
             without_output: false,
@@ -95,7 +96,7 @@ const HELD_OF_TASK: usize = 64;
 #[derive(Clone, Copy)]
 struct TaskEnd {
     index: u32,
-    end_offset: u64,
+    end_offset: OutputOffset,
     has_ended: bool,
 }
 
@@ -114,11 +115,11 @@ struct Follower {
     pacer: Option<Pacer>,
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
-    from_offset: u64,
-    until_offset: Option<u64>,
+    from_offset: OutputOffset,
+    until_offset: Option<OutputOffset>,
     most_behind: Option<u64>,
     /// The offset at which each task's output continues.
-    ends: HashMap<u32, u64>,
+    ends: HashMap<u32, OutputOffset>,
 }
 
 impl Follower {
@@ -246,7 +247,7 @@ impl Follower {
     }
 
     /// Returns the gap to report if a task's output does not continue where it stopped.
-    fn gap_before(&self, task: u32, to: u64) -> Option<JobEvent> {
+    fn gap_before(&self, task: u32, to: OutputOffset) -> Option<JobEvent> {
         let from = self.ends.get(&task).copied().filter(|from| *from < to)?;
         let reason = if self.most_behind.is_some() {
             "skipped by the live view, which was too far behind, or not in the log"
@@ -297,7 +298,8 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     // Reserved while the stream lasts: for a job with many tasks this is significant.
     let _room = events.hold(follow.job.tasks.len() * HELD_OF_TASK).await?;
     let tasks: Vec<TaskEnd> = follow.job.tasks.iter().map(TaskEnd::of).collect();
-    let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
+    let mut ends: HashMap<u32, OutputOffset> =
+        tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
     for TaskOffset { task, offset: seen } in follow.seen {
         ends.entry(task).and_modify(|end| *end = seen.max(*end));
     }
@@ -314,11 +316,11 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     };
     let ended_ms = follow.job.ended_ms;
     let wanted = follower.ends.iter().filter(|(task, _)| follower.wants(**task));
-    let behind: Vec<(u32, u64)> = wanted.map(|(task, end)| (*task, *end)).collect();
+    let behind: Vec<(u32, OutputOffset)> = wanted.map(|(task, end)| (*task, *end)).collect();
     follower.send(JobEvent::Job(Box::new(follow.job))).await?;
     let Some(journal) = follow.live else {
         if !follow.without_output {
-            if behind.iter().any(|(_, end)| *end > 0) {
+            if behind.iter().any(|(_, end)| *end > OutputOffset::START) {
                 match logs.position_behind(id, behind).await {
                     Ok(position) => follower.reader = logs.reader(id, position),
                     Err(error) => return Err(follower.fail(error).await),
@@ -340,7 +342,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         Ok(log) => log,
         Err(error) => return Err(follower.fail(error).await),
     };
-    if behind.iter().any(|(_, end)| *end > 0) {
+    if behind.iter().any(|(_, end)| *end > OutputOffset::START) {
         follower.reader = logs.reader(id, log.position_behind(&behind));
     }
     follower.log = Some(Arc::clone(&log));

@@ -8,6 +8,7 @@ mod listing;
 mod rows;
 pub mod salvage;
 mod schema;
+mod values;
 mod writer;
 
 use self::database::{BUSY_TIMEOUT, FILE, log_of, make_room_in_log};

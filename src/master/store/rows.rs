@@ -2,10 +2,7 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{
-    Connection, OptionalExtension as _, Row, ToSql, Transaction, named_params, params,
-    types::{FromSql, FromSqlResult, ToSqlOutput, Value, ValueRef},
-};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params, types::Value};
 
 use crate::{
     domain::{
@@ -17,22 +14,9 @@ use crate::{
         name::{AgentName, Labels},
         outcome::Outcome,
         seal::Seal,
-        time::UnixMs,
     },
     master::core::stored::{StoredAgent, StoredJob, StoredOperator, StoredTask, StoredToken, Write},
 };
-
-impl ToSql for UnixMs {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        self.0.to_sql()
-    }
-}
-
-impl FromSql for UnixMs {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        u64::column_result(value).map(Self)
-    }
-}
 
 /// The columns of an agent.
 const AGENT: [&str; 13] = [

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{
-    domain::{digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::JobId, job::Job, name::AgentName},
+    domain::{
+        digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::JobId, job::Job, name::AgentName,
+        offset::OutputOffset,
+    },
     tui::{
         model::rows::Rows,
         output::{
@@ -113,7 +116,7 @@ pub struct Output {
     /// The index of the first visible line in the window; used when the view does not follow.
     pub top: usize,
     /// The offset of the line that a search found last.
-    pub found: Option<u64>,
+    pub found: Option<OutputOffset>,
     /// Whether earlier output has been requested.
     pub is_loading: bool,
 }
@@ -121,7 +124,7 @@ pub struct Output {
 impl Output {
     /// Creates the view of a task's output from an offset on. It follows the end.
     #[must_use]
-    pub fn new(task: u32, from: u64) -> Self {
+    pub fn new(task: u32, from: OutputOffset) -> Self {
         Self {
             task,
             window: Window::new(FULL_VIEW_CAPACITY, from),
@@ -141,7 +144,7 @@ pub struct StreamLines {
     makers: HashMap<u32, LineMakers>,
     bytes: usize,
     /// For each task, the offset up to which its output was received. It continues there after a disconnect.
-    pub seen: BTreeMap<u32, u64>,
+    pub seen: BTreeMap<u32, OutputOffset>,
     /// The number of lines below the screen; 0 follows the end.
     pub above: usize,
     /// The number of bytes that were skipped.
@@ -171,14 +174,14 @@ impl StreamLines {
     }
 
     /// Records a gap in the output of a task.
-    pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
+    pub fn note_gap(&mut self, task: u32, from: OutputOffset, to: OutputOffset) {
         let seen = self.seen.entry(task).or_default();
         let from = from.max(*seen);
         if from >= to {
             return;
         }
         *seen = to;
-        self.skipped += to - from;
+        self.skipped += to.since(from);
         for line in self.makers.entry(task).or_default().miss(from, to) {
             self.push(task, line);
         }

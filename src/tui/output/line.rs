@@ -2,7 +2,7 @@
 
 use ratatui::style::Style;
 
-use crate::domain::text::spoken_bytes;
+use crate::domain::{offset::OutputOffset, text::spoken_bytes};
 
 /// The origin of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Line {
     /// When the line began, in nanoseconds since the task's start.
     pub time_ns: u64,
     /// The offset of its first byte in the output of the task.
-    pub offset: u64,
+    pub offset: OutputOffset,
     /// The text, without any character that controls a terminal.
     pub text: String,
     /// The styles. Each one is valid from the end of the previous one up to this byte of the text.
@@ -41,8 +41,8 @@ impl Line {
 
     /// Creates a line that describes a gap between two offsets.
     #[must_use]
-    pub fn missing(from: u64, to: u64, time_ns: u64) -> Self {
-        let text = format!("{} are not shown here", spoken_bytes(to - from));
+    pub fn missing(from: OutputOffset, to: OutputOffset, time_ns: u64) -> Self {
+        let text = format!("{} are not shown here", spoken_bytes(to.since(from)));
         Self { source: Source::Gap, time_ns, offset: from, text, styles: Vec::new(), continues: false }
     }
 }

@@ -10,6 +10,7 @@ use vte::{Params, Parser, Perform};
 use super::line::{Line, Source};
 use crate::domain::{
     frame::{Frame, Stream},
+    offset::OutputOffset,
     text::is_harmful,
 };
 
@@ -27,7 +28,7 @@ pub struct LineParser {
     is_escaped: bool,
     pen: LineBuffer,
     /// The offset and the time at which the incomplete line began.
-    began: Option<(u64, u64)>,
+    began: Option<(OutputOffset, u64)>,
     continues: bool,
 }
 
@@ -192,7 +193,7 @@ impl LineMakers {
     }
 
     /// Records a gap between two offsets. Returns the incomplete lines, and a line that describes the gap.
-    pub fn miss(&mut self, from: u64, to: u64) -> Vec<Line> {
+    pub fn miss(&mut self, from: OutputOffset, to: OutputOffset) -> Vec<Line> {
         let mut lines = std::mem::take(self).end();
         lines.push(Line::missing(from, to, 0));
         lines
@@ -223,7 +224,7 @@ impl LineParser {
     }
 
     /// Processes bytes at an offset of the task's output, and passes each line that they complete to `done`.
-    pub fn feed(&mut self, bytes: &[u8], offset: u64, time_ns: u64, mut done: impl FnMut(Line)) {
+    pub fn feed(&mut self, bytes: &[u8], offset: OutputOffset, time_ns: u64, mut done: impl FnMut(Line)) {
         let mut at = offset;
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let whole = piece.strip_suffix(b"\n");
@@ -252,7 +253,7 @@ impl LineParser {
     }
 
     /// Returns a complete line that needs no interpretation, as most lines do.
-    fn plain_line(&mut self, line: &[u8], offset: u64, time_ns: u64) -> Option<Line> {
+    fn plain_line(&mut self, line: &[u8], offset: OutputOffset, time_ns: u64) -> Option<Line> {
         if self.began.is_some() || line.len() > MAX_LINE_CHARS {
             return None;
         }
@@ -292,7 +293,7 @@ impl LineParser {
         }
     }
 
-    fn line(&self, offset: u64, time_ns: u64) -> Line {
+    fn line(&self, offset: OutputOffset, time_ns: u64) -> Line {
         let mut text = String::with_capacity(self.pen.cells.len());
         let mut styles: Vec<(usize, Style)> = Vec::new();
         for (sign, style) in &self.pen.cells {
@@ -318,7 +319,7 @@ mod tests {
     fn lines(bytes: &[u8]) -> Vec<Line> {
         let mut maker = LineParser::new(Stream::Stdout);
         let mut lines = Vec::new();
-        maker.feed(bytes, 0, 0, |line| lines.push(line));
+        maker.feed(bytes, OutputOffset::START, 0, |line| lines.push(line));
         lines.extend(maker.pending());
         lines
     }
@@ -372,8 +373,8 @@ mod tests {
             let mut maker = LineParser::new(Stream::Stderr);
             let mut found = Vec::new();
             let cut = cut.min(bytes.len());
-            maker.feed(&bytes[..cut], 0, 0, |line| found.push(line));
-            maker.feed(&bytes[cut..], cut as u64, 0, |line| found.push(line));
+            maker.feed(&bytes[..cut], OutputOffset::START, 0, |line| found.push(line));
+            maker.feed(&bytes[cut..], OutputOffset(cut as u64), 0, |line| found.push(line));
             found.extend(maker.pending());
             for line in found {
                 prop_assert!(!line.text.chars().any(is_harmful), "{:?}", line.text);

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 
 use super::{line::Line, maker::LineParser};
-use crate::domain::frame::{Frame, Stream};
+use crate::domain::{
+    frame::{Frame, Stream},
+    offset::OutputOffset,
+};
 
 /// The capacity of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +31,9 @@ pub struct Window {
     bytes: usize,
     makers: [LineParser; 2],
     /// The offset of the first line.
-    from: u64,
+    from: OutputOffset,
     /// The offset of the next byte; `None` before the first byte.
-    next: Option<u64>,
+    next: Option<OutputOffset>,
     /// Whether the window began in the middle of a line, which is dropped.
     is_cut: bool,
     /// The number of lines that were dropped at the beginning. Line indices shift by this number.
@@ -49,7 +52,7 @@ fn index(stream: Stream) -> usize {
 impl Window {
     /// Creates a window that begins at an offset.
     #[must_use]
-    pub fn new(room: Room, from: u64) -> Self {
+    pub fn new(room: Room, from: OutputOffset) -> Self {
         Self {
             room,
             lines: VecDeque::new(),
@@ -57,7 +60,7 @@ impl Window {
             makers: [LineParser::new(Stream::Stdout), LineParser::new(Stream::Stderr)],
             from,
             next: None,
-            is_cut: from > 0,
+            is_cut: from > OutputOffset::START,
             dropped: 0,
             skipped: 0,
         }
@@ -92,12 +95,12 @@ impl Window {
     }
 
     /// Records a gap in the output.
-    pub fn note_gap(&mut self, from: u64, to: u64, time_ns: u64) {
+    pub fn note_gap(&mut self, from: OutputOffset, to: OutputOffset, time_ns: u64) {
         let from = from.max(self.next.unwrap_or(self.from));
         if from >= to {
             return;
         }
-        self.skipped += to - from;
+        self.skipped += to.since(from);
         for maker in &mut self.makers {
             if let Some(line) = maker.pending() {
                 self.bytes += line.size();
@@ -179,13 +182,13 @@ impl Window {
 
     /// Returns the offset of the first line.
     #[must_use]
-    pub fn from(&self) -> u64 {
+    pub fn from(&self) -> OutputOffset {
         self.from
     }
 
     /// Returns the offset of the next byte.
     #[must_use]
-    pub fn next(&self) -> u64 {
+    pub fn next(&self) -> OutputOffset {
         self.next.unwrap_or(self.from)
     }
 
@@ -209,7 +212,7 @@ impl Window {
 
     /// Returns the index of the last line that begins at or before an offset; 0 if there is none.
     #[must_use]
-    pub fn place_of(&self, offset: u64) -> usize {
+    pub fn place_of(&self, offset: OutputOffset) -> usize {
         self.lines.iter().rposition(|line| line.offset <= offset).unwrap_or(0)
     }
 }
@@ -222,7 +225,12 @@ mod tests {
     use super::*;
 
     fn frame(offset: u64, text: &str) -> Frame {
-        Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
+        Frame {
+            stream: Stream::Stdout,
+            offset: OutputOffset(offset),
+            time_ns: 0,
+            data: Bytes::copy_from_slice(text.as_bytes()),
+        }
     }
 
     fn texts(window: &Window) -> Vec<String> {
@@ -231,21 +239,21 @@ mod tests {
 
     #[test]
     fn a_window_in_the_middle_begins_with_a_whole_line_and_grows_at_its_beginning() {
-        let mut window = Window::new(PANE_CAPACITY, 4);
+        let mut window = Window::new(PANE_CAPACITY, OutputOffset(4));
         window.feed(frame(4, "ne\ntwo\nthree\n"));
         assert_eq!(texts(&window), ["two", "three"]);
-        assert_eq!(window.from(), 7);
-        let mut earlier = Window::new(PANE_CAPACITY, 0);
-        earlier.feed(frame(0, "zero one\n").before_offset(7));
-        let mut whole = Window::new(PANE_CAPACITY, 0);
-        whole.feed(frame(0, "zer\none\n").before_offset(7));
+        assert_eq!(window.from(), OutputOffset(7));
+        let mut earlier = Window::new(PANE_CAPACITY, OutputOffset::START);
+        earlier.feed(frame(0, "zero one\n").before_offset(OutputOffset(7)));
+        let mut whole = Window::new(PANE_CAPACITY, OutputOffset::START);
+        whole.feed(frame(0, "zer\none\n").before_offset(OutputOffset(7)));
         assert_eq!(window.prepend(whole), 2);
         assert_eq!(texts(&window), ["zer", "one", "two", "three"]);
     }
 
     #[test]
     fn a_gap_is_shown() {
-        let mut window = Window::new(PANE_CAPACITY, 0);
+        let mut window = Window::new(PANE_CAPACITY, OutputOffset::START);
         window.feed(frame(0, "one\n"));
         window.feed(frame(3_004, "two\n"));
         assert_eq!(texts(&window), ["one", "3.0 kB are not shown here", "two"]);
@@ -256,14 +264,14 @@ mod tests {
         #[test]
         fn a_window_never_holds_more_than_its_room(pieces in proptest::collection::vec("[a-z\n]{0,200}", 0..200)) {
             let room = Room { lines: 20, bytes: 4_000 };
-            let mut window = Window::new(room, 0);
+            let mut window = Window::new(room, OutputOffset::START);
             let mut offset = 0;
             for piece in pieces {
                 window.feed(frame(offset, &piece));
                 offset += piece.len() as u64;
                 prop_assert!(window.lines.len() <= room.lines && window.size() <= room.bytes);
             }
-            prop_assert_eq!(window.next(), offset);
+            prop_assert_eq!(window.next(), OutputOffset(offset));
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio_stream::Stream;
 
 use super::{Runtime, reading};
 use crate::{
-    domain::{ids::JobId, name::AgentName},
+    domain::{ids::JobId, name::AgentName, offset::OutputOffset},
     sys::{process::own_program, random},
     tui::{model::job::DisplayOptions, msg::Msg, terminal},
 };
@@ -117,7 +117,7 @@ where
                 .spawn()
                 .map_err(|error| error.to_string())?;
             let mut stdin = child.stdin.take();
-            let read = reading::lines(&client, job, &agent, 0, async |line| {
+            let read = reading::lines(&client, job, &agent, OutputOffset::START, async |line| {
                 if !look.streams.shows(line.source) {
                     return true;
                 }

@@ -7,6 +7,7 @@ use crate::{
         groups::mask::Masks,
         ids::{JobId, JobReference},
         name::AgentName,
+        offset::OutputOffset,
     },
     tui::{
         model::job::{FollowKey, Followed},
@@ -46,8 +47,8 @@ pub(super) async fn follow(
     client: ControlClient,
     key: FollowKey,
     agent: Option<AgentName>,
-    from_offset: u64,
-    seen: Vec<(u32, u64)>,
+    from_offset: OutputOffset,
+    seen: Vec<(u32, OutputOffset)>,
     news: Sender,
 ) {
     let request = FollowJob {

@@ -30,6 +30,7 @@ use crate::{
         ids::{JobId, JobReference},
         job::{Job, JobOptions},
         name::{AgentName, LabelChange},
+        offset::OutputOffset,
         proposal::Proposal,
         seam::Seam,
         target::Target,
@@ -221,7 +222,7 @@ async fn approve(
 
 async fn copy_output(client: &ControlClient, job: JobId, agent: &AgentName) -> Msg {
     let mut text = String::new();
-    let read = reading::lines(client, job, agent, 0, async |line| {
+    let read = reading::lines(client, job, agent, OutputOffset::START, async |line| {
         text.push_str(&line.text);
         text.push('\n');
         text.len() < MAX_COPIED_BYTES
@@ -381,14 +382,14 @@ async fn save(client: &ControlClient, job: JobId, number: u64, agents: Vec<Agent
             Err(error) => return Msg::Failed(format!("{} saved; {path}: {error}", saved.len())),
         };
         let (mut problem, mut seam) = (None, Seam::default());
-        let read = reading::pieces(client, job, &agent, 0, None, async |piece| {
+        let read = reading::pieces(client, job, &agent, OutputOffset::START, None, async |piece| {
             let written = match piece {
                 Piece::Printed(frame) => {
                     let mark = seam.next(&frame.data);
                     file.write_all(mark.as_bytes()).and_then(|()| file.write_all(&frame.data))
                 }
                 Piece::Missing { from, to } => {
-                    missing += to - from;
+                    missing += to.since(from);
                     file.write_all(seam.gap().as_bytes())
                 }
             };

@@ -6,6 +6,7 @@ use crate::{
         frame::Frame,
         ids::{JobId, JobReference},
         name::AgentName,
+        offset::OutputOffset,
     },
     tui::output::{
         line::Line,
@@ -19,7 +20,7 @@ use crate::{
 const SEARCH_CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// Creates a request for the stored output of one task.
-fn request(job: JobId, agent: &AgentName, from: u64, until: Option<u64>) -> FollowJob {
+fn request(job: JobId, agent: &AgentName, from: OutputOffset, until: Option<OutputOffset>) -> FollowJob {
     FollowJob {
         agents: vec![agent.clone()],
         from_offset: from,
@@ -33,7 +34,7 @@ pub(super) enum Piece {
     /// Output of the task.
     Printed(Frame),
     /// A gap in the output, between two offsets.
-    Missing { from: u64, to: u64 },
+    Missing { from: OutputOffset, to: OutputOffset },
 }
 
 /// Passes each part of the output to `take`, until it returns false.
@@ -41,8 +42,8 @@ pub(super) async fn pieces(
     client: &ControlClient,
     job: JobId,
     agent: &AgentName,
-    from: u64,
-    until: Option<u64>,
+    from: OutputOffset,
+    until: Option<OutputOffset>,
     mut take: impl AsyncFnMut(Piece) -> bool,
 ) -> Result<(), CallError> {
     let mut events = client.follow_job(request(job, agent, from, until)).await?;
@@ -67,7 +68,7 @@ pub(super) async fn lines(
     client: &ControlClient,
     job: JobId,
     agent: &AgentName,
-    from: u64,
+    from: OutputOffset,
     mut take: impl AsyncFnMut(Line) -> bool,
 ) -> Result<(), CallError> {
     let mut makers = LineMakers::default();
@@ -95,8 +96,8 @@ pub(super) async fn window(
     client: &ControlClient,
     job: JobId,
     agent: &AgentName,
-    from: u64,
-    until: u64,
+    from: OutputOffset,
+    until: OutputOffset,
 ) -> Result<Window, CallError> {
     let mut window = Window::new(FULL_VIEW_CAPACITY, from);
     pieces(client, job, agent, from, Some(until), async |piece| {
@@ -116,9 +117,9 @@ pub(super) async fn search(
     job: JobId,
     agent: &AgentName,
     text: &str,
-    from: u64,
+    from: OutputOffset,
     forwards: bool,
-) -> Result<Option<u64>, CallError> {
+) -> Result<Option<OutputOffset>, CallError> {
     let text = text.to_lowercase();
     let has = |line: &Line| line.text.to_lowercase().contains(&text);
     if forwards {
@@ -133,15 +134,15 @@ pub(super) async fn search(
         return Ok(found);
     }
     let mut until = from;
-    while until > 0 {
-        let begin = until.saturating_sub(SEARCH_CHUNK_BYTES);
+    while until > OutputOffset::START {
+        let begin = until - SEARCH_CHUNK_BYTES;
         let window = window(client, job, agent, begin, until).await?;
         let found = window.lines(0, usize::MAX).filter(|line| has(line)).map(|line| line.offset).last();
         if found.is_some() {
             return Ok(found);
         }
         // The line that was cut at the beginning belongs to the previous part.
-        until = if begin > 0 && window.from() < until { window.from() } else { begin };
+        until = if begin > OutputOffset::START && window.from() < until { window.from() } else { begin };
     }
     Ok(None)
 }

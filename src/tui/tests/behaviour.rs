@@ -10,6 +10,7 @@ use crate::{
         code::KeyMark,
         control::JobDigest,
         job::Job,
+        offset::OutputOffset,
         outcome::{Ending, KillProof, Survivor},
         time::UnixMs,
     },
@@ -196,7 +197,7 @@ fn only_what_is_on_the_screen_is_followed_and_a_disconnect_continues_where_it_st
         Cmd::Follow { key, from_offset, .. } if key == full => Some(from_offset),
         _ => None,
     });
-    assert_eq!(again, Some(8));
+    assert_eq!(again, Some(OutputOffset(8)));
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn the_preview_of_a_row_is_scrolled_sideways_and_stays_there_for_the_next_row() 
     let (job, task) =
         world.model.open.as_ref().map(|open| (open.job.id, open.current_task().unwrap())).unwrap();
     let key = FollowKey { job, what: Followed::Pane(task) };
-    let offset = world.model.open.as_ref().unwrap().windows[&task].next();
+    let offset = world.model.open.as_ref().unwrap().windows[&task].next().0;
     let frames = vec![frame(offset, "0123456789abcdef0123456789 the end\nand more\n")];
     world.put(Msg::Output { key, task, frames });
     assert!(world.says("0123456789abcdef0123"));

@@ -22,6 +22,7 @@ use crate::{
         ids::JobId,
         job::{Job, LastJob, Task, TaskState},
         name::LabelWord,
+        offset::OutputOffset,
         outcome::{Ending, Outcome},
         proposal::DirectAddress,
         time::UnixMs,
@@ -178,7 +179,12 @@ impl World {
 }
 
 pub(super) fn frame(offset: u64, text: &str) -> Frame {
-    Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
+    Frame {
+        stream: Stream::Stdout,
+        offset: OutputOffset(offset),
+        time_ns: 0,
+        data: Bytes::copy_from_slice(text.as_bytes()),
+    }
 }
 
 /// Reports whether a command starts a job.

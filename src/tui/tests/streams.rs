@@ -1,9 +1,12 @@
 //! Tests of the stream of all tasks: gaps, and lines without a newline at the end.
 
 use super::harness::{World, frame, sketch};
-use crate::tui::{
-    model::job::{FollowKey, Followed},
-    msg::Msg,
+use crate::{
+    domain::offset::OutputOffset,
+    tui::{
+        model::job::{FollowKey, Followed},
+        msg::Msg,
+    },
 };
 
 #[test]
@@ -13,7 +16,7 @@ fn the_stream_shows_what_is_missing_and_last_lines_without_an_end() {
     let job = world.model.open.as_ref().unwrap().job.id;
     let key = FollowKey { job, what: Followed::Stream };
     world.put(Msg::Output { key, task: 3, frames: vec![frame(0, "whole\n277")] });
-    world.put(Msg::Gap { key, task: 3, from: 9, to: 3_009 });
+    world.put(Msg::Gap { key, task: 3, from: OutputOffset(9), to: OutputOffset(3_009) });
     world.put(Msg::Output { key, task: 3, frames: vec![frame(3_009, "95512\n")] });
     world.put(Msg::Output { key, task: 4, frames: vec![frame(0, "result 42")] });
     let texts = |world: &World| -> Vec<String> {

@@ -11,7 +11,7 @@ use super::{
     },
     agents, answers, editing, focusing, loading, looking, moving, picking, prompts, questions, starting,
 };
-use crate::domain::{groups::mask::Masks, name::AgentName, text::plural};
+use crate::domain::{groups::mask::Masks, name::AgentName, offset::OutputOffset, text::plural};
 
 /// Performs an action, or says why it is not possible.
 pub(super) fn try_to(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
@@ -295,7 +295,7 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return;
     }
     if let Some(task) = open.current_task() {
-        let end = open.job.task(task).map_or(0, |task| task.end_offset);
+        let end = open.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
         open.output = Some(Output::new(task, loading::tail_offset(end)));
     }
 }

@@ -13,6 +13,7 @@ use super::{
     },
     loading::tail_offset,
 };
+use crate::domain::offset::OutputOffset;
 
 /// Returns the outputs of the open job that the screen needs now.
 fn wanted(model: &Model) -> BTreeSet<Followed> {
@@ -48,16 +49,20 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
 }
 
 /// Returns the offsets from which an output is followed. Creates the window of a pane if it has none.
-fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
+fn begin(open: &mut JobScreen, what: Followed) -> (OutputOffset, Vec<(u32, OutputOffset)>) {
     match what {
         Followed::Pane(task) => {
-            let end = open.job.task(task).map_or(0, |task| task.end_offset);
+            let end = open.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
             let window =
                 open.windows.entry(task).or_insert_with(|| Window::new(PANE_CAPACITY, tail_offset(end)));
             (window.next(), Vec::new())
         }
-        Followed::Full(_) => (open.output.as_ref().map_or(0, |output| output.window.next()), Vec::new()),
-        Followed::Stream => (0, open.stream.seen.iter().map(|(task, end)| (*task, *end)).collect()),
+        Followed::Full(_) => {
+            (open.output.as_ref().map_or(OutputOffset::START, |output| output.window.next()), Vec::new())
+        }
+        Followed::Stream => {
+            (OutputOffset::START, open.stream.seen.iter().map(|(task, end)| (*task, *end)).collect())
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::{
     command::quoted,
     job::Job,
     name::AgentName,
+    offset::OutputOffset,
     outcome::Outcome,
     sign::Sign,
     target::{Target, fold::fold},
@@ -23,8 +24,8 @@ use crate::domain::{
 const TAIL_BYTES: u64 = 128 * 1024;
 
 /// Returns the offset at which a pane begins that shows the end of an output.
-pub(super) fn tail_offset(end: u64) -> u64 {
-    if end > 2 * TAIL_BYTES { end - TAIL_BYTES } else { 0 }
+pub(super) fn tail_offset(end: OutputOffset) -> OutputOffset {
+    if end > OutputOffset(2 * TAIL_BYTES) { end - TAIL_BYTES } else { OutputOffset::START }
 }
 
 /// Opens a job by its number. Looks it up first if it is not known.

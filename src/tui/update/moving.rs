@@ -11,6 +11,7 @@ use super::{
     },
     focusing, picking,
 };
+use crate::domain::offset::OutputOffset;
 
 /// The number of bytes of earlier output that are read at once.
 const EARLIER_OUTPUT_BYTES: u64 = 64 * 1024;
@@ -128,19 +129,13 @@ fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let Some(output) = &mut open.output else { return };
     let from = output.window.from();
     let is_near = !output.follows && output.top < 20;
-    if !is_near || from == 0 || output.is_loading || !is_up {
+    if !is_near || from == OutputOffset::START || output.is_loading || !is_up {
         return;
     }
     let task = output.task;
     let Some(agent) = open.job.task(task).map(|task| task.agent.clone()) else { return };
     output.is_loading = true;
-    cmds.push(Cmd::ReadEarlier {
-        job,
-        task,
-        agent,
-        from: from.saturating_sub(EARLIER_OUTPUT_BYTES),
-        until: from,
-    });
+    cmds.push(Cmd::ReadEarlier { job, task, agent, from: from - EARLIER_OUTPUT_BYTES, until: from });
 }
 
 /// Scrolls the output, stream, preview or grid of the job, whichever pane has the focus.
@@ -193,7 +188,7 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
     if let (Some(output), Some(task)) = (&open.output, task)
         && output.task != task
     {
-        let end = open.job.task(task).map_or(0, |task| task.end_offset);
+        let end = open.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
         open.output = Some(Output::new(task, super::loading::tail_offset(end)));
     }
 }
@@ -249,7 +244,7 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     let task = output.task;
     let (from, search) =
         (if forwards { output.window.next() } else { output.window.from() }, open.search.clone());
-    let has_more = if forwards { !output.follows } else { from > 0 };
+    let has_more = if forwards { !output.follows } else { from > OutputOffset::START };
     let agent = open.job.task(task).map(|task| task.agent.clone());
     match agent.filter(|_| has_more && is_up) {
         Some(agent) => {
@@ -292,7 +287,7 @@ fn show_line(output: &mut Output, at: usize, page: usize) {
 }
 
 /// Handles the result of a search outside the window.
-pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
+pub(super) fn found(model: &mut Model, task: u32, offset: Option<OutputOffset>) {
     let Some(open) = &mut model.open else { return };
     if open.output.as_ref().is_none_or(|output| output.task != task) {
         return;
@@ -302,7 +297,7 @@ pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
         return model.say(text);
     };
     // The window is read again around the found line.
-    let mut anew = Output::new(task, offset.saturating_sub(EARLIER_OUTPUT_BYTES));
+    let mut anew = Output::new(task, offset - EARLIER_OUTPUT_BYTES);
     anew.found = Some(offset);
     anew.follows = false;
     open.output = Some(anew);

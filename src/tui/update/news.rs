@@ -21,6 +21,7 @@ use crate::domain::{
     ids::JobId,
     job::{Job, LeftOutKind, Task},
     name::AgentName,
+    offset::OutputOffset,
     plan::GateState,
     text::plural,
 };
@@ -152,7 +153,7 @@ fn take_agents(
     }
 }
 
-fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (u64, u64)) {
+fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (OutputOffset, OutputOffset)) {
     if let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) {
         match key.what {
             Followed::Stream => open.stream.note_gap(task, from, to),

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     domain::{
         job::Task,
+        offset::OutputOffset,
         text::spoken_bytes,
         time::{short_duration, stopwatch},
     },
@@ -120,7 +121,7 @@ pub(super) fn preview(
         right.push(piece("difference to the largest  d ends it", Tone::Dim));
     } else if let Some(window) = window {
         right.extend(apart(sideways(model, open)));
-        right.push(piece(spoken_bytes(window.next()), Tone::Dim));
+        right.push(piece(spoken_bytes(window.next().0), Tone::Dim));
         if window.skipped() > 0 {
             right.insert(0, piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting));
         }
@@ -143,7 +144,7 @@ pub(super) fn preview(
     match (open.preview_top, row.parting) {
         (Some(top), _) => from(painter, model, window, top, open.left, body),
         // Start two lines before the first one that differs from the largest group.
-        (None, Some(parting)) if window.from() == 0 && row.lines > 1 => {
+        (None, Some(parting)) if window.from() == OutputOffset::START && row.lines > 1 => {
             let line = usize::try_from(parting.line).unwrap_or(0);
             let last = window.len().saturating_sub(body.rows());
             from(painter, model, window, line.saturating_sub(3).min(last), open.left, body);
@@ -261,7 +262,7 @@ pub(super) fn grid(
         let is_focused = model.focus == Focus::Job && open.places.get(open.pane) == Some(&task.index);
         let window = open.windows.get(&task.index);
         let mut right = window.map(missing).unwrap_or_default();
-        right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next)), Tone::Dim));
+        right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next).0), Tone::Dim));
         let inner = Area { width: pane.width.saturating_sub(u16::from(!is_last)), ..pane };
         painter.rule(inner, &task_title(model, task), &right, is_focused && model.overlays.is_empty());
         if !is_last {
@@ -349,7 +350,7 @@ pub(super) fn output(
     say(model.look.streams != Streams::Both, model.look.streams.word());
     say(!open.search.is_empty(), &format!("/{}", open.search));
     right.extend(apart(sideways(model, open)));
-    right.push(piece(spoken_bytes(output.window.next().max(task.end_offset)), Tone::Dim));
+    right.push(piece(spoken_bytes(output.window.next().max(task.end_offset).0), Tone::Dim));
     painter.rule(area, &title, &right, is_focused);
     let mut body = inside(area);
     layout.job = body;

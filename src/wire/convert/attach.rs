@@ -13,6 +13,7 @@ use crate::{
     domain::{
         attach::{AttachRequest, AttachResponse, Open, SignalTask, Signalled, StartPermission},
         ids::{Incarnation, TaskId},
+        offset::OutputOffset,
         outcome::TaskEnding,
         revision::SealedRevision,
     },
@@ -61,9 +62,9 @@ impl From<Open> for proto::Open {
             task_index: open.id.index,
             attempt: open.attempt,
             start: open.start.map(start),
-            from_offset: open.from_offset,
+            from_offset: open.from_offset.0,
             incarnation: open.incarnation.to_string(),
-            grant_to: open.grant_to,
+            grant_to: open.grant_to.0,
             revision: Some(open.revision.into()),
             sent: open.sent.map(Into::into),
         }
@@ -79,9 +80,9 @@ impl TryFrom<proto::Open> for Open {
             id,
             attempt: open.attempt,
             start: open.start.map(|start| permission_in(id, start)).transpose()?,
-            from_offset: open.from_offset,
+            from_offset: OutputOffset(open.from_offset),
             incarnation: Incarnation::from(open.incarnation),
-            grant_to: open.grant_to,
+            grant_to: OutputOffset(open.grant_to),
             revision: open.revision.map_or_else(SealedRevision::default, Into::into),
             sent: open.sent.map(Into::into),
         })
@@ -93,8 +94,8 @@ impl From<AttachRequest> for proto::AttachRequest {
         use attach_request::Kind;
         let kind = match request {
             AttachRequest::Open(open) => Kind::Open((*open).into()),
-            AttachRequest::Grant(to_offset) => Kind::Grant(proto::Grant { to_offset }),
-            AttachRequest::Acknowledge(offset) => Kind::Acknowledge(proto::Acknowledge { offset }),
+            AttachRequest::Grant(to_offset) => Kind::Grant(proto::Grant { to_offset: to_offset.0 }),
+            AttachRequest::Acknowledge(offset) => Kind::Acknowledge(proto::Acknowledge { offset: offset.0 }),
             AttachRequest::OutcomeStored => Kind::OutcomeStored(proto::OutcomeStored {}),
             AttachRequest::Stdin(stdin) => Kind::Stdin(stdin.into()),
             AttachRequest::WindowSize(size) => Kind::WindowSize(size.into()),
@@ -110,8 +111,8 @@ impl TryFrom<proto::AttachRequest> for AttachRequest {
         use attach_request::Kind;
         Ok(match request.kind.ok_or(InvalidMessage::UnknownKind)? {
             Kind::Open(open) => Self::Open(Box::new(open.try_into()?)),
-            Kind::Grant(grant) => Self::Grant(grant.to_offset),
-            Kind::Acknowledge(acknowledge) => Self::Acknowledge(acknowledge.offset),
+            Kind::Grant(grant) => Self::Grant(OutputOffset(grant.to_offset)),
+            Kind::Acknowledge(acknowledge) => Self::Acknowledge(OutputOffset(acknowledge.offset)),
             Kind::OutcomeStored(_) => Self::OutcomeStored,
             Kind::Stdin(stdin) => Self::Stdin(stdin.into()),
             Kind::WindowSize(size) => Self::WindowSize(size.into()),
@@ -127,7 +128,7 @@ impl From<AttachResponse> for proto::AttachResponse {
             AttachResponse::Output(frames) => Kind::Output(proto::Output { frames: frames_out(frames) }),
             AttachResponse::Ended(ended) => Kind::Ended(proto::TaskEnded {
                 outcome: Some(ended.outcome.into()),
-                end_offset: ended.end_offset,
+                end_offset: ended.end_offset.0,
                 duration_ns: ended.duration_ns,
             }),
             AttachResponse::Unknown { incarnation, reason } => {
@@ -157,7 +158,7 @@ impl TryFrom<proto::AttachResponse> for AttachResponse {
                     .ok_or(InvalidAttach::NoOutcome)?
                     .try_into()
                     .map_err(InvalidAttach::Outcome)?,
-                end_offset: ended.end_offset,
+                end_offset: OutputOffset(ended.end_offset),
                 duration_ns: ended.duration_ns,
             }),
             Kind::Unknown(unknown) => {

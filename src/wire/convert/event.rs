@@ -12,6 +12,7 @@ use crate::{
         control::{Closing, JobEvent, TaskGap},
         job::LeftOut,
         name::{AgentName, InvalidName},
+        offset::OutputOffset,
         time::UnixMs,
     },
     wire::proto::{self, job_event::Kind},
@@ -39,13 +40,13 @@ pub enum InvalidEvent {
 
 impl From<TaskGap> for proto::Gap {
     fn from(TaskGap { from, to, reason }: TaskGap) -> Self {
-        Self { from, to, reason }
+        Self { from: from.0, to: to.0, reason }
     }
 }
 
 impl From<proto::Gap> for TaskGap {
     fn from(proto::Gap { from, to, reason }: proto::Gap) -> Self {
-        Self { from, to, reason }
+        Self { from: OutputOffset(from), to: OutputOffset(to), reason }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Frames and streams of output. The bytes of a frame are not copied.
 
 use crate::{
-    domain::frame::{Frame, MAX_PAYLOAD, Stream},
+    domain::{
+        frame::{Frame, MAX_PAYLOAD, Stream},
+        offset::OutputOffset,
+    },
     wire::proto,
 };
 
@@ -39,7 +42,7 @@ pub(super) fn stream_in(stream: proto::Stream) -> Option<Stream> {
 impl From<Frame> for proto::Frame {
     fn from(frame: Frame) -> Self {
         let stream = proto::Stream::from(frame.stream);
-        Self { stream: stream.into(), offset: frame.offset, time_ns: frame.time_ns, data: frame.data }
+        Self { stream: stream.into(), offset: frame.offset.0, time_ns: frame.time_ns, data: frame.data }
     }
 }
 
@@ -54,7 +57,7 @@ impl TryFrom<proto::Frame> for Frame {
         if frame.offset.checked_add(frame.data.len() as u64).is_none() {
             return Err(InvalidFrame::Offset);
         }
-        Ok(Self { stream, offset: frame.offset, time_ns: frame.time_ns, data: frame.data })
+        Ok(Self { stream, offset: OutputOffset(frame.offset), time_ns: frame.time_ns, data: frame.data })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         },
         ids::JobId,
         name::{AgentName, InvalidName},
+        offset::OutputOffset,
         outcome::JobResult,
     },
     wire::{
@@ -302,12 +303,12 @@ impl TryFrom<proto::RerunJobRequest> for RerunJob {
 
 impl From<FollowJob> for proto::FollowJobRequest {
     fn from(follow: FollowJob) -> Self {
-        let offset = |seen: TaskOffset| proto::TaskOffset { task_index: seen.task, offset: seen.offset };
+        let offset = |seen: TaskOffset| proto::TaskOffset { task_index: seen.task, offset: seen.offset.0 };
         Self {
             job: Some(follow.job.into()),
             agents: names_out(follow.agents),
-            from_offset: follow.from_offset,
-            until_offset: follow.until_offset,
+            from_offset: follow.from_offset.0,
+            until_offset: follow.until_offset.map(|offset| offset.0),
             follow: follow.follow,
             without_output: follow.without_output,
             attached: follow.attached,
@@ -321,12 +322,13 @@ impl TryFrom<proto::FollowJobRequest> for FollowJob {
     type Error = InvalidMessage;
 
     fn try_from(request: proto::FollowJobRequest) -> Result<Self, InvalidMessage> {
-        let offset = |seen: proto::TaskOffset| TaskOffset { task: seen.task_index, offset: seen.offset };
+        let offset =
+            |seen: proto::TaskOffset| TaskOffset { task: seen.task_index, offset: OutputOffset(seen.offset) };
         Ok(Self {
             job: reference_in(request.job)?,
             agents: names_in(per_task(request.agents, "agents")?)?,
-            from_offset: request.from_offset,
-            until_offset: request.until_offset,
+            from_offset: OutputOffset(request.from_offset),
+            until_offset: request.until_offset.map(OutputOffset),
             follow: request.follow,
             without_output: request.without_output,
             attached: request.attached,

@@ -18,6 +18,7 @@ use crate::{
         frame::{Frame, Stream},
         job::{Job, Task},
         name::AgentName,
+        offset::OutputOffset,
         plan::{Gate, GateState},
     },
 };
@@ -29,7 +30,7 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 struct Pending {
     bytes: Vec<u8>,
-    offset: u64,
+    offset: OutputOffset,
     is_after_gap: bool,
 }
 
@@ -99,7 +100,13 @@ impl Events {
         say(&mut self.out, GateFields { state, reason, batch: gate.open_batch + 1 })
     }
 
-    pub(super) fn gap(&mut self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
+    pub(super) fn gap(
+        &mut self,
+        task: u32,
+        from: OutputOffset,
+        to: OutputOffset,
+        reason: &str,
+    ) -> io::Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.flush(task, stream, false)?;
             self.behind_gap.insert((task, stream));

@@ -196,10 +196,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::domain::frame::Stream;
+    use crate::domain::{frame::Stream, offset::OutputOffset};
 
     fn printed(text: &'static str) -> Frame {
-        Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: Bytes::from(text) }
+        Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data: Bytes::from(text) }
     }
 
     #[test]

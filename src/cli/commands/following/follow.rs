@@ -19,6 +19,7 @@ use crate::{
         ids::JobReference,
         job::Job,
         name::AgentName,
+        offset::OutputOffset,
         plan::{Gate, GateState},
         text::strip_control,
         time::format_duration,
@@ -42,7 +43,7 @@ pub(in crate::cli::commands) struct FollowOptions {
     /// Maximum time to wait for a master that does not answer, and for tasks without contact; `None` for no
     /// limit.
     pub(in crate::cli::commands) give_up: Option<Duration>,
-    pub(in crate::cli::commands) from_offset: u64,
+    pub(in crate::cli::commands) from_offset: OutputOffset,
     pub(in crate::cli::commands) agents: Vec<AgentName>,
     /// Whether to continue until the job ends.
     pub(in crate::cli::commands) follow: bool,
@@ -85,7 +86,7 @@ impl FollowOptions {
     pub(in crate::cli::commands) fn request(
         &self,
         job: JobReference,
-        seen: impl IntoIterator<Item = (u32, u64)>,
+        seen: impl IntoIterator<Item = (u32, OutputOffset)>,
     ) -> FollowJob {
         FollowJob {
             seen: seen.into_iter().map(|(task, offset)| TaskOffset { task, offset }).collect(),

@@ -125,14 +125,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::offset::OutputOffset;
 
     fn printed(pieces: &[(Stream, &'static [u8])], gap_behind: usize) -> Value {
         let mut outputs = Outputs::default();
         for (place, (stream, data)) in pieces.iter().enumerate() {
             let data = Bytes::from_static(data);
-            outputs.frame(0, &Frame { stream: *stream, offset: 0, time_ns: 0, data });
+            outputs.frame(0, &Frame { stream: *stream, offset: OutputOffset::START, time_ns: 0, data });
             if place + 1 == gap_behind {
-                outputs.gap(0, &TaskGap { from: 9, to: 99, reason: "lost".into() });
+                outputs
+                    .gap(0, &TaskGap { from: OutputOffset(9), to: OutputOffset(99), reason: "lost".into() });
             }
         }
         let job = Job::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);

@@ -85,7 +85,7 @@ pub(super) fn missing(job: &Job, task: u32, lost: &TaskGap) -> String {
     let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
     format!(
         "{whose}{} bytes of output are missing at offset {}: {}",
-        lost.to.saturating_sub(lost.from),
+        lost.to.since(lost.from),
         lost.from,
         strip_control(&lost.reason)
     )

@@ -27,6 +27,7 @@ use crate::{
         control::{JobEvent, WindowSize},
         ids::JobReference,
         job::Job,
+        offset::OutputOffset,
         outcome::Ending,
         text::strip_control,
     },
@@ -63,7 +64,7 @@ pub(super) async fn follow(
         client,
         job,
         source: Source::Events(Box::new(events)),
-        end: 0,
+        end: OutputOffset::START,
         task: 0,
         is_hanging_up: false,
         screen: Stdio::out()?,
@@ -205,7 +206,7 @@ struct Shown {
     job: Job,
     source: Source,
     /// End offset of the output shown so far.
-    end: u64,
+    end: OutputOffset,
     task: u32,
     is_hanging_up: bool,
     /// The terminal. After ^S it takes no output, and this client waits for it.
@@ -241,7 +242,7 @@ impl Shown {
             JobEvent::Gap { task, gap } => {
                 self.task = task;
                 self.end = self.end.max(gap.to);
-                say(&format!("~ {} bytes of what it drew are missing", gap.to.saturating_sub(gap.from)));
+                say(&format!("~ {} bytes of what it drew are missing", gap.to.since(gap.from)));
             }
             JobEvent::Ended { .. } => return Ok(true),
             JobEvent::Gate(_)

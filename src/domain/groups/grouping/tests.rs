@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{outcome::Ending, time::UnixMs};
+use crate::domain::{offset::OutputOffset, outcome::Ending, time::UnixMs};
 
 fn plain(tasks: usize) -> Grouping {
     Grouping::new(vec![Masker::default(); tasks])
@@ -219,12 +219,12 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
     // Two tasks with the same missing part, one task without a missing part, and one with a smaller missing
     // part.
     for task in [0, 1] {
-        grouping.take(task, &frame(0, "1\n27"), UnixMs(0));
-        grouping.take(task, &frame(1000, "95\n3\n"), UnixMs(0));
+        grouping.take(task, &frame(OutputOffset::START, "1\n27"), UnixMs(0));
+        grouping.take(task, &frame(OutputOffset(1000), "95\n3\n"), UnixMs(0));
     }
-    grouping.take(2, &frame(0, "1\n27\n95\n3\n"), UnixMs(0));
-    grouping.take(3, &frame(0, "1\n27"), UnixMs(0));
-    grouping.take(3, &frame(999, "95\n3\n"), UnixMs(0));
+    grouping.take(2, &frame(OutputOffset::START, "1\n27\n95\n3\n"), UnixMs(0));
+    grouping.take(3, &frame(OutputOffset::START, "1\n27"), UnixMs(0));
+    grouping.take(3, &frame(OutputOffset(999), "95\n3\n"), UnixMs(0));
     for task in 0..4 {
         grouping.end(task, exited(0));
     }
@@ -235,8 +235,8 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
     assert_eq!(tasks, [alone(0, true), alone(1, true), alone(2, false), alone(3, true)]);
     assert!(groups.iter().all(|group| group.parted.is_none()), "nor whether it differs: {groups:?}");
     assert!(!grouping.agree(0, 1) && grouping.agree(0, 0));
-    grouping.miss(2, 10);
+    grouping.miss(2, OutputOffset(10));
     assert!(!grouping.groups()[2].long, "nothing of it is missing");
-    grouping.miss(2, 20);
+    grouping.miss(2, OutputOffset(20));
     assert!(grouping.groups()[2].long, "its end is");
 }

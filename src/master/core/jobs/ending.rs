@@ -11,6 +11,7 @@ use crate::{
         ids::{Incarnation, JobId, TaskId},
         job::TaskState,
         name::AgentName,
+        offset::OutputOffset,
         outcome::{Ending, Outcome},
         plan::GateState,
     },
@@ -26,7 +27,7 @@ impl Core {
         &mut self,
         id: TaskId,
         outcome: Outcome,
-        end_offset: u64,
+        end_offset: OutputOffset,
         duration_ns: u64,
         now: Now,
     ) {

@@ -1,7 +1,8 @@
 //! The moment of a step, and the numbers by which inputs and effects refer to sessions and writes.
 
-use crate::domain::time::UnixMs;
 use std::time::Duration;
+
+use crate::domain::time::UnixMs;
 
 /// The moment of a step: monotonic time for decisions, Unix time for people.
 #[derive(Clone, Copy, Debug)]

@@ -27,6 +27,7 @@ use crate::domain::{
     ids::{Incarnation, JobId, JobReference, TaskId},
     job::Job,
     name::{AgentName, LabelChange, OperatorName},
+    offset::OutputOffset,
     outcome::Outcome,
     proposal::Proposal,
     terms::Terms,
@@ -316,7 +317,7 @@ pub enum Input {
         /// The outcome of the task.
         outcome: Outcome,
         /// The number of bytes that it printed.
-        end_offset: u64,
+        end_offset: OutputOffset,
         /// How long it ran, in nanoseconds.
         duration_ns: u64,
     },

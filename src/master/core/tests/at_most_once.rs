@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::{plan::Plan, revision::Revision, time::UnixMs},
+    domain::{offset::OutputOffset, plan::Plan, revision::Revision, time::UnixMs},
     master::core::stored::{KnownTask, StoredJob, StoredTaskState, Write},
 };
 
@@ -181,7 +181,12 @@ fn an_agent_that_is_ahead_starts_nothing_and_does_not_affect_others() {
 fn a_lost_attach_is_retried_until_the_outcome_is_handed_over() {
     let (mut world, attempt) = World::with_task(None);
     let id = task(1, 0);
-    world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
+    world.put(Input::TaskEnded {
+        id,
+        outcome: Ending::Exited(0).into(),
+        end_offset: OutputOffset::START,
+        duration_ns: 0,
+    });
     world.put(Input::AttachLost { id, session: SessionId(1), attempt, superseded_by: None });
     let order = world.attaches().pop().expect("another Attach");
     assert!(order.start.is_none() && order.attempt > attempt && order.delay > Duration::ZERO);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::{
+    offset::OutputOffset,
     plan::{GateState, Plan, StopIf},
     time::UnixMs,
 };
@@ -41,7 +42,7 @@ impl World {
     pub(super) fn end(&mut self, order: &AttachOrder, status: u8) -> Vec<AttachOrder> {
         self.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
         let outcome = Ending::Exited(status).into();
-        self.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
+        self.put(Input::TaskEnded { id: order.id, outcome, end_offset: OutputOffset::START, duration_ns: 1 });
         self.attaches()
     }
 
@@ -483,7 +484,7 @@ fn a_task_whose_agent_disconnects_before_it_was_sent_loses_its_turn() {
     world.put(Input::TaskEnded {
         id: first[0].id,
         outcome: Ending::Exited(0).into(),
-        end_offset: 0,
+        end_offset: OutputOffset::START,
         duration_ns: 1,
     });
     let second = world.attaches();

@@ -28,6 +28,7 @@ use crate::{
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{Job, JobOptions, TaskState},
         name::AgentName,
+        offset::OutputOffset,
         outcome::{Ending, Outcome},
         proposal::Proposal,
         revision::Revision,
@@ -283,7 +284,7 @@ fn a_job_runs_from_its_request_to_its_outcome() {
     world.put(Input::TaskStarted { id, attempt: order.attempt, elapsed_ms: 0 });
     assert_eq!(world.state(id), TaskState::Running);
     let outcome = Outcome::from(Ending::Exited(3));
-    world.put(Input::TaskEnded { id, outcome: outcome.clone(), end_offset: 9, duration_ns: 1 });
+    world.put(Input::TaskEnded { id, outcome: outcome.clone(), end_offset: OutputOffset(9), duration_ns: 1 });
     assert_eq!(world.state(id), TaskState::Ended(outcome));
     for expected in [Effect::OutcomeStored(id), Effect::JobStored(id.job)] {
         assert!(world.out.contains(&expected), "{expected:?}");
@@ -475,7 +476,7 @@ fn an_outcome_implies_the_start_time_and_later_outcomes_are_recorded_beside_it()
     let end = |code: u8| Input::TaskEnded {
         id: task(1, 0),
         outcome: Ending::Exited(code).into(),
-        end_offset: 0,
+        end_offset: OutputOffset::START,
         duration_ns: 2_000_000_000,
     };
     world.put(end(3));

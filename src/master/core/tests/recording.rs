@@ -1,7 +1,7 @@
 //! Behaviour while the disk accepts no writes: what is refused, what is retried, and what is answered.
 
 use super::*;
-use crate::domain::command::Variable;
+use crate::domain::{command::Variable, offset::OutputOffset};
 
 #[test]
 fn a_job_that_cannot_be_recorded_is_not_started() {
@@ -27,7 +27,12 @@ fn an_outcome_that_cannot_be_written_is_written_later() {
     world.run(1, "web-1");
     let id = task(1, 0);
     world.disk_full = true;
-    world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
+    world.put(Input::TaskEnded {
+        id,
+        outcome: Ending::Exited(0).into(),
+        end_offset: OutputOffset::START,
+        duration_ns: 0,
+    });
     assert!(!world.out.contains(&Effect::OutcomeStored(id)), "the agent must keep it");
     world.make_room();
     assert!(world.out.contains(&Effect::OutcomeStored(id)));

@@ -5,6 +5,7 @@ use crate::{
     domain::{
         command::{Bytes, TaskSpec, Variable},
         input::StandardInput,
+        offset::OutputOffset,
         time::UnixMs,
     },
     master::core::stored::{KnownTask, StoredJob, StoredJobNumber, StoredTaskState},
@@ -125,7 +126,12 @@ fn tasks_can_be_recovered_in_any_order() {
     assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 2, 5, 6, 7]);
     for index in [7, 5, 0, 2, 6] {
         let outcome = Ending::Exited(0).into();
-        world.put(Input::TaskEnded { id: task(9, index), outcome, end_offset: 0, duration_ns: 1 });
+        world.put(Input::TaskEnded {
+            id: task(9, index),
+            outcome,
+            end_offset: OutputOffset::START,
+            duration_ns: 1,
+        });
     }
     assert!(world.core.jobs.is_empty());
 }

@@ -178,7 +178,7 @@ fn a_target_with_unknown_names_starts_nothing() {
 #[test]
 fn tasks_of_a_returning_agent_are_recovered_or_recalled() {
     use crate::{
-        domain::{command::TaskSpec, time::UnixMs},
+        domain::{command::TaskSpec, offset::OutputOffset, time::UnixMs},
         master::core::stored::{KnownTask, StoredJobNumber, StoredTaskState},
     };
     let mut world = World::with_agent("web-1", "boot");
@@ -224,7 +224,12 @@ fn tasks_of_a_returning_agent_are_recovered_or_recalled() {
     assert_eq!((job.tasks.len(), job.tasks[0].index, job.target.as_str()), (1, 3, "@all"));
     for order in &orders {
         let outcome = Outcome::from(Ending::Exited(3));
-        world.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
+        world.put(Input::TaskEnded {
+            id: order.id,
+            outcome,
+            end_offset: OutputOffset::START,
+            duration_ns: 1,
+        });
         assert!(world.out.contains(&Effect::OutcomeStored(order.id)), "the agent may forget {}", order.id);
     }
     assert!(world.core.jobs.len() == 1, "only the first job is live");

@@ -1,7 +1,7 @@
 //! Which jobs start, and for which agents they wait.
 
 use super::*;
-use crate::domain::{command::Variable, input::StandardInput};
+use crate::domain::{command::Variable, input::StandardInput, offset::OutputOffset};
 
 #[test]
 fn a_repeated_request_starts_one_job() {
@@ -150,8 +150,12 @@ fn values_of_variables_are_deleted_when_no_task_needs_them() {
         };
         world.written.iter().flatten().filter_map(options).collect::<Vec<_>>()
     };
-    let ended =
-        |id| Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 };
+    let ended = |id| Input::TaskEnded {
+        id,
+        outcome: Ending::Exited(0).into(),
+        end_offset: OutputOffset::START,
+        duration_ns: 0,
+    };
     let [first, second, third] = &orders[..] else { panic!("three tasks") };
     world.end(first, 0);
     world.put(ended(second.id));

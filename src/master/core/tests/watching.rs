@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::plan::Plan,
+    domain::{offset::OutputOffset, plan::Plan},
     master::core::views::{FleetUpdate, JobsUpdate},
 };
 
@@ -141,7 +141,7 @@ fn updates_contain_the_counts_of_jobs_and_the_last_jobs_of_agents() {
     assert_eq!((begun.jobs.len(), begun.jobs[0].unfinished), (1, 1));
     let id = TaskId { job: JobId::from_parts(1, 1), index: 0 };
     let outcome = Ending::Exited(3).into();
-    world.put(Input::TaskEnded { id, outcome, end_offset: 0, duration_ns: 1 });
+    world.put(Input::TaskEnded { id, outcome, end_offset: OutputOffset::START, duration_ns: 1 });
     let ended = jobs(&mut world, begun.revision);
     assert!(ended.is_complete);
     assert_eq!((ended.jobs[0].unfinished, ended.jobs[0].ended_ms.is_some()), (0, true));

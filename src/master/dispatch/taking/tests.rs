@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::{
-    domain::{frame::Stream, ids::JobId},
+    domain::{frame::Stream, ids::JobId, offset::OutputOffset},
     master::output_log::OutputLogs,
     sys::disk::{Disk, model::Model},
 };
@@ -15,7 +15,8 @@ async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_th
     let logs = OutputLogs::on(Disk::model(model.clone()), PathBuf::from("/runs"));
     let job = JobId::from_parts(1, 1);
     let log = logs.open(job).await.unwrap();
-    let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: vec![7; 1000].into() };
+    let frame =
+        Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data: vec![7; 1000].into() };
     log.append(0, &[frame]).await.unwrap();
     // Every call fails, so no sync succeeds.
     model.fail(1);
@@ -24,8 +25,12 @@ async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_th
         let id = TaskId { job, index };
         Taking::new(id, Handle::disconnected(), Arc::clone(&log), from, cap, &Budget::default())
     };
-    taking(1, 0).wait_until_begin_is_safe().await.ok().expect("it has nothing to let go of");
-    let mut again = taking(0, 1000);
+    taking(1, OutputOffset::START)
+        .wait_until_begin_is_safe()
+        .await
+        .ok()
+        .expect("it has nothing to let go of");
+    let mut again = taking(0, OutputOffset(1000));
     let patience = std::time::Duration::from_mins(1);
     let waited = tokio::time::timeout(patience, again.wait_until_begin_is_safe()).await;
     assert!(waited.is_err(), "the log may be lost, and then nobody has it");
@@ -42,18 +47,25 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
     let log = logs.open(job).await.unwrap();
     let id = TaskId { job, index: 0 };
     let cap = Cap::new(CAP, Overflow::Gap);
-    let mut taking = Taking::new(id, Handle::disconnected(), Arc::clone(&log), 0, cap, &Budget::default());
-    taking.granted = u64::MAX;
+    let mut taking = Taking::new(
+        id,
+        Handle::disconnected(),
+        Arc::clone(&log),
+        OutputOffset::START,
+        cap,
+        &Budget::default(),
+    );
+    taking.granted = OutputOffset::MAX;
     // Bytes of alternating streams, which cannot be joined.
     for offset in 0..100_000u64 {
         let stream = if offset % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
-        let frame = Frame { stream, offset, time_ns: 0, data: b"x".to_vec().into() };
+        let frame = Frame { stream, offset: OutputOffset(offset), time_ns: 0, data: b"x".to_vec().into() };
         taking.append(vec![frame]).await.ok().expect("it is taken");
     }
     taking.finish().await.ok().expect("it is written");
     let written = log.appended().borrow().0;
     assert!((CAP / 2..CAP * 5 / 4).contains(&written), "{written} bytes");
-    assert_eq!(log.task_end(0), 100_000, "its end is there");
+    assert_eq!(log.task_end(0), OutputOffset(100_000), "its end is there");
 }
 
 #[tokio::test]
@@ -63,11 +75,23 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
     let log = logs.open(job).await.unwrap();
     let id = TaskId { job, index: 0 };
     let cap = Cap::new(64 * 1024, Overflow::Gap);
-    let mut taking = Taking::new(id, Handle::disconnected(), Arc::clone(&log), 0, cap, &Budget::default());
-    taking.granted = u64::MAX;
+    let mut taking = Taking::new(
+        id,
+        Handle::disconnected(),
+        Arc::clone(&log),
+        OutputOffset::START,
+        cap,
+        &Budget::default(),
+    );
+    taking.granted = OutputOffset::MAX;
     // Frames as agents send them: much longer than what is kept.
     for offset in (0..1_200_000u64).step_by(60_000) {
-        let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![b'x'; 60_000].into() };
+        let frame = Frame {
+            stream: Stream::Stdout,
+            offset: OutputOffset(offset),
+            time_ns: 0,
+            data: vec![b'x'; 60_000].into(),
+        };
         taking.append(vec![frame]).await.ok().expect("it is taken");
     }
     taking.finish().await.ok().expect("it is written");
@@ -81,8 +105,14 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
         }
         kept.extend(frames.into_iter().map(|(_, frame)| (frame.offset, frame.end())));
     }
-    let before: u64 = kept.iter().filter(|(from, _)| *from < 32_768).map(|(from, to)| to - from).sum();
-    let behind: u64 = kept.iter().filter(|(from, _)| *from >= 32_768).map(|(from, to)| to - from).sum();
-    assert_eq!((before, kept.last().map(|(_, end)| *end)), (32_768, Some(1_200_000)), "{kept:?}");
+    let before: u64 =
+        kept.iter().filter(|(from, _)| *from < OutputOffset(32_768)).map(|(from, to)| to.since(*from)).sum();
+    let behind: u64 =
+        kept.iter().filter(|(from, _)| *from >= OutputOffset(32_768)).map(|(from, to)| to.since(*from)).sum();
+    assert_eq!(
+        (before, kept.last().map(|(_, end)| *end)),
+        (32_768, Some(OutputOffset(1_200_000))),
+        "{kept:?}"
+    );
     assert_eq!(behind, 32_768, "the end");
 }

@@ -8,11 +8,17 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{
     frame::{Frame, Stream},
+    offset::OutputOffset,
     time::UnixMs,
 };
 
 fn frame(offset: u64, data: &[u8]) -> Frame {
-    Frame { stream: Stream::Stdout, offset, time_ns: 1, data: Bytes::copy_from_slice(data) }
+    Frame {
+        stream: Stream::Stdout,
+        offset: OutputOffset(offset),
+        time_ns: 1,
+        data: Bytes::copy_from_slice(data),
+    }
 }
 
 fn logs() -> (tempfile::TempDir, OutputLogs, JobId) {
@@ -56,7 +62,10 @@ async fn frames_that_come_twice_are_written_once() {
     };
     assert_eq!(bytes(0), b"hello world! Hello");
     assert_eq!(bytes(1), b"other");
-    assert_eq!((log.task_end(0), log.task_end(1), log.task_end(2)), (18, 5, 0));
+    assert_eq!(
+        (log.task_end(0), log.task_end(1), log.task_end(2)),
+        (OutputOffset(18), OutputOffset(5), OutputOffset::START)
+    );
 }
 
 #[tokio::test]
@@ -70,7 +79,7 @@ async fn a_torn_end_is_cut_and_appending_continues() {
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     let log = logs.open(job).await.unwrap();
-    assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
+    assert_eq!((log.task_end(0), *log.appended().borrow()), (OutputOffset(5), whole));
     log.append(0, &[frame(5, b"again")]).await.unwrap();
     let all = read_all(logs.reader(job, LogPosition::START), logs.end(job).await.unwrap().0).await;
     assert_eq!(all.len(), 2);
@@ -93,7 +102,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
     );
     close(log).await;
     let log = logs.open(job).await.unwrap();
-    let wanted = 70 * 1024 * 1024;
+    let wanted = OutputOffset(70 * 1024 * 1024);
     let position = log.position_behind(&[(1, wanted)]);
     assert!(position > LogPosition(FILE_SIZE), "the index leads near the place");
     assert_eq!(logs.position_behind(job, vec![(1, wanted)]).await.unwrap(), position);
@@ -145,7 +154,7 @@ proptest! {
         // The agents resend everything, and the log drops what it already has.
         let log = runtime.block_on(logs.open(job)).unwrap();
         for (task, bytes) in &sent {
-            let end = usize::try_from(log.task_end(*task)).unwrap();
+            let end = usize::try_from(log.task_end(*task).0).unwrap();
             prop_assert!(end <= bytes.len());
             if end < bytes.len() {
                 let pieces = bytes.chunks(97).enumerate().map(|(n, piece)| frame(n as u64 * 97, piece));
@@ -156,7 +165,7 @@ proptest! {
         let end = runtime.block_on(logs.end(job)).unwrap();
         for (task, frame) in runtime.block_on(read_all(logs.reader(job, LogPosition::START), end.0)) {
             let bytes = read.entry(task).or_default();
-            prop_assert_eq!(bytes.len() as u64, frame.offset);
+            prop_assert_eq!(bytes.len() as u64, frame.offset.0);
             bytes.extend_from_slice(&frame.data);
         }
         prop_assert_eq!(read, sent);
@@ -185,13 +194,13 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     }
     let end = *log.appended().borrow();
     assert_eq!(ends.into_iter().max(), Some(end));
-    let mut known = [0; 8];
+    let mut known = [OutputOffset::START; 8];
     for (task, frame) in read_all(logs.reader(job, LogPosition::START), end.0).await {
         let known = &mut known[task as usize];
         assert_eq!((frame.offset, &frame.data[..]), (*known, &b"abc"[..]));
         *known = frame.end();
     }
-    assert_eq!(known, [1_500; 8]);
+    assert_eq!(known, [OutputOffset(1_500); 8]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -241,7 +250,11 @@ fn the_directory_of_all_logs_outlives_a_power_failure_with_what_is_in_it() {
         log.sync_once().unwrap();
         drop(log);
         model.crash();
-        assert_eq!(opening::open(&disk, directory, FILE_SIZE).unwrap().task_end(0), 3, "seed {seed}");
+        assert_eq!(
+            opening::open(&disk, directory, FILE_SIZE).unwrap().task_end(0),
+            OutputOffset(3),
+            "seed {seed}"
+        );
     }
 }
 
@@ -382,7 +395,7 @@ fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
     drop(log);
     model.crash();
     let log = opening::open(&disk, directory, FILE_SIZE).unwrap();
-    assert_eq!((*log.appended().borrow(), log.task_end(0)), (end, 4_000_000));
+    assert_eq!((*log.appended().borrow(), log.task_end(0)), (end, OutputOffset(4_000_000)));
 }
 
 #[tokio::test]
@@ -435,7 +448,7 @@ async fn what_lies_where_is_remembered_of_few_jobs_and_of_the_right_one() {
         for job in &jobs {
             let end = logs.end(*job).await.unwrap();
             assert_eq!(
-                logs.position_behind(*job, vec![(0, 1_000)]).await.unwrap(),
+                logs.position_behind(*job, vec![(0, OutputOffset(1_000))]).await.unwrap(),
                 LogPosition(end.0),
                 "all of it is known"
             );

@@ -20,6 +20,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         job::{LeftOut, Overflow, Task, TaskState},
         name::Labels,
+        offset::OutputOffset,
         outcome::{Ending, Outcome},
         plan::Gate,
         proposal::{Accepted, DirectAddress, Proposal},
@@ -101,7 +102,7 @@ fn jobs_and_outcomes_come_back() {
     let first = stored_job(1);
     let mut ended = first.tasks[0].clone();
     ended.task.state = TaskState::Ended(Ending::Exited(0).into());
-    ended.task.end_offset = 9;
+    ended.task.end_offset = OutputOffset(9);
     let batches = vec![
         vec![Write::PutJob(Box::new(first.clone()))],
         vec![Write::PutJob(Box::new(stored_job(2)))],
@@ -111,7 +112,7 @@ fn jobs_and_outcomes_come_back() {
     assert!(written.iter().all(|written| matches!(written, Written::Done(..))), "{written:?}");
     let job = store.job(JobReference::Number(1)).unwrap().unwrap();
     assert_eq!((job.ended_ms, job.succeeded, job.unfinished), (Some(UnixMs(99)), 1, 0));
-    assert_eq!((job.tasks[0].end_offset, &job.command), (9, &first.job.command));
+    assert_eq!((job.tasks[0].end_offset, &job.command), (OutputOffset(9), &first.job.command));
     assert_eq!(store.job(JobReference::Last).unwrap().unwrap().number, 2);
     assert_eq!(store.jobs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
     assert!(store.job(JobReference::Number(3)).unwrap().is_none());

@@ -18,6 +18,7 @@ use crate::{
         },
         fingerprint::Fingerprint,
         frame::{Frame, Stream},
+        offset::OutputOffset,
         outcome::JobResult,
         session::{
             DirectState, Echo, EnrollAnswer, LinkReport, Ping, RefusalKind, SentAt, SessionRefused, ToAgent,
@@ -78,8 +79,8 @@ proptest! {
         let change = ChangeLabels::Set(vec!["role=web".parse().unwrap(), "rack-".parse().unwrap()]);
         survives(LabelAgents { selection: selection.clone(), now: false, change })?;
         survives(StartJob { id, selection, command, options, shown: Vec::new(), follow: true })?;
-        let seen = vec![TaskOffset { task: 3, offset: seen }];
-        survives(FollowJob { agents: vec![name.clone()], until_offset: Some(0), seen, ..FollowJob::new(job) })?;
+        let seen = vec![TaskOffset { task: 3, offset: OutputOffset(seen) }];
+        survives(FollowJob { agents: vec![name.clone()], until_offset: Some(OutputOffset::START), seen, ..FollowJob::new(job) })?;
         for result in JobResult::all() {
             survives(ListJobs { result: Some(result), agent: Some(name.clone()), ..ListJobs::default() })?;
         }
@@ -111,7 +112,7 @@ proptest! {
 #[test]
 fn output_is_not_copied() {
     let data = Bytes::from(vec![b'x'; 1_000]);
-    let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: data.clone() };
+    let frame = Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data: data.clone() };
     let AttachResponse::Output(frames) =
         AttachResponse::from_message(AttachResponse::Output(vec![frame]).into_message()).unwrap()
     else {

@@ -16,6 +16,7 @@ use crate::domain::{
     input::{StandardInput, Terminal},
     job::{Job, JobOptions, LeftOut, LeftOutKind, Overflow, Task, TaskState},
     name::{AgentName, Label, LabelWord},
+    offset::OutputOffset,
     outcome::{Ending, KillProof, Outcome, Survivor, TaskEnding},
     plan::{Gate, GateState, Plan, StopIf},
     proposal::{DirectAddress, Proposal},
@@ -79,8 +80,14 @@ pub(super) fn stream() -> impl Strategy<Value = Stream> {
 }
 
 pub(super) fn frame() -> impl Strategy<Value = Frame> {
-    (stream(), 0..1u64 << 60, any::<u64>(), vec(any::<u8>(), 1..50))
-        .prop_map(|(stream, offset, time_ns, data)| Frame { stream, offset, time_ns, data: data.into() })
+    (stream(), 0..1u64 << 60, any::<u64>(), vec(any::<u8>(), 1..50)).prop_map(
+        |(stream, offset, time_ns, data)| Frame {
+            stream,
+            offset: OutputOffset(offset),
+            time_ns,
+            data: data.into(),
+        },
+    )
 }
 
 pub(super) fn share() -> impl Strategy<Value = Share> {
@@ -212,7 +219,7 @@ pub(super) fn task() -> impl Strategy<Value = Task> {
                 no_contact_since_ms: no_contact_since_ms.map(UnixMs),
                 started_ms: started_ms.map(UnixMs),
                 duration_ns,
-                end_offset,
+                end_offset: OutputOffset(end_offset),
                 batch: index % 7,
                 waiting: waiting.into(),
                 later,
@@ -274,14 +281,23 @@ pub(super) fn attach_request() -> impl Strategy<Value = AttachRequest> {
     let open = (id, any::<u64>(), start, any::<[u64; 2]>(), text(), revision(), sent).prop_map(
         |(id, attempt, start, [from_offset, grant_to], incarnation, revision, sent)| {
             let incarnation = Incarnation::from(incarnation);
-            let open = Open { id, attempt, start, from_offset, incarnation, grant_to, revision, sent };
+            let open = Open {
+                id,
+                attempt,
+                start,
+                from_offset: OutputOffset(from_offset),
+                incarnation,
+                grant_to: OutputOffset(grant_to),
+                revision,
+                sent,
+            };
             AttachRequest::Open(Box::new(open))
         },
     );
     prop_oneof![
         open,
-        any::<u64>().prop_map(AttachRequest::Grant),
-        any::<u64>().prop_map(AttachRequest::Acknowledge),
+        any::<u64>().prop_map(|to| AttachRequest::Grant(OutputOffset(to))),
+        any::<u64>().prop_map(|to| AttachRequest::Acknowledge(OutputOffset(to))),
         Just(AttachRequest::OutcomeStored),
         (any::<u64>(), vec(any::<u8>(), 0..20), any::<bool>()).prop_map(|(offset, data, is_end)| {
             AttachRequest::Stdin(Stdin { offset, data: data.into(), is_end })
@@ -290,7 +306,11 @@ pub(super) fn attach_request() -> impl Strategy<Value = AttachRequest> {
 }
 
 pub(super) fn gap() -> impl Strategy<Value = TaskGap> {
-    (any::<u64>(), any::<u64>(), text()).prop_map(|(from, to, reason)| TaskGap { from, to, reason })
+    (any::<u64>(), any::<u64>(), text()).prop_map(|(from, to, reason)| TaskGap {
+        from: OutputOffset(from),
+        to: OutputOffset(to),
+        reason,
+    })
 }
 
 pub(super) fn closing() -> impl Strategy<Value = Closing> {
@@ -298,8 +318,9 @@ pub(super) fn closing() -> impl Strategy<Value = Closing> {
 }
 
 pub(super) fn attach_response() -> impl Strategy<Value = AttachResponse> {
-    let ended = (outcome(), any::<u64>(), any::<u64>())
-        .prop_map(|(outcome, end_offset, duration_ns)| TaskEnding { outcome, end_offset, duration_ns });
+    let ended = (outcome(), any::<u64>(), any::<u64>()).prop_map(|(outcome, end_offset, duration_ns)| {
+        TaskEnding { outcome, end_offset: OutputOffset(end_offset), duration_ns }
+    });
     prop_oneof![
         any::<u64>().prop_map(|elapsed_ns| AttachResponse::Started { elapsed_ns }),
         vec(frame(), 0..4).prop_map(AttachResponse::Output),

@@ -296,6 +296,6 @@ fn print_named(
 
 /// Describes missing output.
 fn missing(gap: &TaskGap) -> String {
-    let bytes = gap.to.saturating_sub(gap.from);
+    let bytes = gap.to.since(gap.from);
     format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, strip_control(&gap.reason))
 }

@@ -21,7 +21,7 @@ use crate::{
         output::{Tone, ignore_broken_pipe, note},
         stdio::is_stream_error,
     },
-    domain::{ids::JobReference, job::Job},
+    domain::{ids::JobReference, job::Job, offset::OutputOffset},
     wire::{
         client::{ControlClient, JobEvents},
         status::CallError,
@@ -32,7 +32,7 @@ pub(super) struct Follower {
     pub(super) followed: Followed,
     pub(super) printer: Printer,
     /// The offset up to which each task's output was received.
-    pub(super) ends: HashMap<u32, u64>,
+    pub(super) ends: HashMap<u32, OutputOffset>,
     /// The output of the tasks, for one JSON object.
     pub(super) outputs: Outputs,
     pub(super) events: Option<Events>,

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::cli::args::Colour;
+use crate::{cli::args::Colour, domain::offset::OutputOffset};
 
 fn sink(stream: std::os::fd::OwnedFd) -> Sink {
     let paint = Paint::new(Colour::Never, false);
@@ -26,7 +26,8 @@ fn printed_of_two(lines: [usize; 2], is_terminal: bool) -> Vec<u8> {
     for step in 0..=*lines.iter().max().unwrap() {
         for (task, count) in lines.into_iter().enumerate().filter(|(_, count)| step <= *count) {
             let data = if step < count { vec![b'x'; LONGEST_LINE] } else { b"\n".to_vec() };
-            let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: data.into() };
+            let frame =
+                Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data: data.into() };
             let prefix = ["a: ", "b: "][task];
             print_lines(&mut sink, &mut streams[task], prefix, &frame, &mut waiting).unwrap();
             while sink.out.has_backlog() {
@@ -78,7 +79,7 @@ fn lines_come_together_as_far_as_a_pipe_takes_them_as_one() {
     let data: Vec<u8> = data.chunks(97).flat_map(|line| [line, b"\n"].concat()).collect();
     let long = [vec![b'z'; 5_000], b"\n".to_vec()].concat();
     let data = Bytes::from([data, long, b"end\n".to_vec()].concat());
-    let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: data.clone() };
+    let frame = Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data: data.clone() };
     print_lines(&mut sink, &mut line, "", &frame, &mut alone()).unwrap();
     let mut found = Vec::new();
     let mut buffer = [0; 8192];
@@ -100,7 +101,7 @@ fn lines_are_told_by_their_prefix_however_they_come() {
     let (mut line, mut waiting) = (Line::default(), alone());
     for data in ["one\ntw", "o\n\nthr", "", "ee"] {
         let data = Bytes::from_static(data.as_bytes());
-        let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data };
+        let frame = Frame { stream: Stream::Stdout, offset: OutputOffset::START, time_ns: 0, data };
         print_lines(&mut sink, &mut line, "a: ", &frame, &mut waiting).unwrap();
     }
     drop(sink);

@@ -1,10 +1,11 @@
 //! What readers return, and what opening a log accepts, when parts are dropped, damaged or unreadable.
 
 use super::*;
+use crate::domain::offset::OutputOffset;
 
 /// Creates a log with frames of 40,000 bytes, two per file, and a reader that has read some frames and has
 /// listed all files.
-fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Vec<u64>, u64, u64) {
+fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Vec<u64>, OutputOffset, u64) {
     let log = opening::open(disk, directory.to_owned(), 70_000).unwrap();
     let mut end = 0;
     for n in 0..24u64 {
@@ -15,7 +16,7 @@ fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Ve
     let firsts: Vec<u64> = log.state().contents.files.keys().copied().collect();
     let mut reader = LogReader::new(disk.clone(), directory.to_owned(), LogPosition::START);
     let read = reader.read(LogPosition(end)).unwrap().last().unwrap().1.end();
-    assert!((1..400_000).contains(&read), "{read}");
+    assert!((1..400_000).contains(&read.0), "{read}");
     (log, reader, firsts, read, end)
 }
 
@@ -36,7 +37,7 @@ fn a_reader_continues_behind_files_that_were_dropped_since_it_looked() {
         offsets.extend(frames.iter().map(|(_, frame)| frame.offset));
     }
     assert!(offsets.iter().all(|offset| *offset >= read));
-    assert_eq!(offsets.last(), Some(&920_000), "{offsets:?}");
+    assert_eq!(offsets.last(), Some(&OutputOffset(920_000)), "{offsets:?}");
 }
 
 #[test]
@@ -44,9 +45,9 @@ fn a_reader_continues_behind_what_was_read_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
     // The rest of the current file is skipped too.
-    assert!(read < 320_000);
+    assert!(read < OutputOffset(320_000));
     reader.skip_to(LogPosition(firsts[4]));
-    assert_eq!(reader.read(LogPosition(end)).unwrap()[0].1.offset, 320_000);
+    assert_eq!(reader.read(LogPosition(end)).unwrap()[0].1.offset, OutputOffset(320_000));
     let mut reader = LogReader::new(Disk::default(), dir.path().to_owned(), LogPosition::START);
     reader.read(LogPosition(end)).unwrap();
     let mut elsewhere = LogReader::new(Disk::default(), dir.path().to_owned(), LogPosition::START);
@@ -77,7 +78,8 @@ fn what_is_damaged_is_left_out_and_all_that_is_whole_is_read() {
         offsets.extend(reader.read(LogPosition(end)).unwrap().iter().map(|(_, frame)| frame.offset));
     }
     let damaged = [4, firsts.len() as u64 - 1].map(|file| file * 80_000 + 40_000);
-    let whole: Vec<u64> = (0..24).map(|n| n * 40_000).filter(|offset| !damaged.contains(offset)).collect();
+    let whole = (0..24).map(|n| n * 40_000).filter(|offset| !damaged.contains(offset));
+    let whole: Vec<OutputOffset> = whole.map(OutputOffset).collect();
     assert_eq!(offsets, whole);
 }
 
@@ -95,7 +97,7 @@ fn an_index_that_the_disk_does_not_give_is_not_taken_for_missing() {
     fs::remove_file(&path).unwrap();
     fs::rename(dir.path().join("aside"), &path).unwrap();
     let log = opening::open(&Disk::default(), dir.path().to_owned(), 70_000).unwrap();
-    assert_eq!((log.appended().borrow().0, log.task_end(0)), (end, 960_000));
+    assert_eq!((log.appended().borrow().0, log.task_end(0)), (end, OutputOffset(960_000)));
 }
 
 #[test]
@@ -105,7 +107,7 @@ fn what_the_disk_does_not_give_is_not_taken_for_dropped() {
     disk.make_directory(std::path::Path::new("/runs")).unwrap();
     let (_log, mut reader, _, mut read, end) = half_read(&disk, std::path::Path::new("/runs/run"));
     let mut failures = 0;
-    while read < 960_000 {
+    while read < OutputOffset(960_000) {
         for fails in [1, 1, 0] {
             model.fail(fails);
             // Some frames have already been read from the disk.
