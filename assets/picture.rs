@@ -7,7 +7,7 @@ use std::{
 
 use ratatui::style::{Color, Modifier, Style};
 use sloth_runner::{
-    domain::{frame::Stream, text::width},
+    domain::{frame::Stream, offset::OutputOffset, text::width},
     tui::output::{line::Line, maker::LineParser},
 };
 
@@ -69,7 +69,7 @@ fn main() -> io::Result<()> {
     let mut screen = Vec::new();
     io::stdin().read_to_end(&mut screen)?;
     let mut lines: Vec<Line> = Vec::new();
-    LineParser::new(Stream::Stdout).feed(&screen, 0, 0, |line| lines.push(line));
+    LineParser::new(Stream::Stdout).feed(&screen, OutputOffset::START, 0, |line| lines.push(line));
     let columns = lines.iter().map(|line| width(&line.text)).max().unwrap_or(0);
     let (wide, tall) = (columns * CELL.0 + 2 * MARGIN, lines.len() * CELL.1 + 2 * MARGIN);
     let mut svg = format!(

@@ -18,7 +18,7 @@ use prost::Message;
 use sloth_runner::{
     agent::{
         core::FinalRecord,
-        finished::Finished,
+        finished::FinishedTasks,
         spool::{self, Read, SpoolReader, SpoolWriter},
         supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
     },
@@ -371,7 +371,7 @@ pub(crate) fn files(data: &[u8]) {
 
     let (spool, disk) = (scratch("spool"), Disk::default());
     std::fs::write(numbered(&spool, 0, "frames"), data).unwrap();
-    let end = spool::whole_end(&disk, &spool).unwrap();
+    let end = spool::intact_end(&disk, &spool).unwrap();
     assert!(end <= OutputOffset(length), "{end} of {length}");
     let mut reader = SpoolReader::new(disk.clone(), spool, OutputOffset::START).checked();
     while let Ok(Read::Frames(frames)) = reader.read(end) {
@@ -381,7 +381,7 @@ pub(crate) fn files(data: &[u8]) {
 
     let list = scratch("finished").join("finished.log");
     std::fs::write(&list, data).unwrap();
-    let finished = Finished::open(&disk, &list, 20_000).unwrap();
+    let finished = FinishedTasks::open(&disk, &list, 20_000).unwrap();
     let _ = finished.get(TaskId { job, index: 0 });
 }
 
@@ -409,7 +409,7 @@ fn file_seeds() -> Vec<Vec<u8>> {
     writer.append(Stream::Stdout, 5, b"first\n").unwrap();
     writer.append(Stream::Stderr, 6, b"second\n").unwrap();
     let list = directory.join("finished.log");
-    let mut finished = Finished::open(&disk, &list, 20_000).unwrap();
+    let mut finished = FinishedTasks::open(&disk, &list, 20_000).unwrap();
     let never = FinalRecord::NeverStarted(Incarnation::new("directory", "boot"));
     finished.insert(TaskId { job, index: 0 }, 20_000, never).unwrap();
     let log = numbered(&logs.root().join(job.to_string()), 0, "log");

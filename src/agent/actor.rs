@@ -78,7 +78,7 @@ pub(super) struct Shown {
     /// Whether the agent is stopping.
     pub(super) stopping: watch::Sender<bool>,
     /// Notified when the master must learn of a new incarnation.
-    pub(super) renewed: Arc<Notify>,
+    pub(super) incarnation_changed: Arc<Notify>,
 }
 
 /// The actor: owns the core, the files in which the agent remembers tasks, and the callers that its effects refer to.
@@ -236,7 +236,7 @@ impl Actor {
                     tracing::error!(%error, "cannot use the directory with the agent's memory of tasks");
                 }
             }
-            Effect::ReportIncarnation => self.shown.renewed.notify_one(),
+            Effect::ReportIncarnation => self.shown.incarnation_changed.notify_one(),
             Effect::ReportStopping => {
                 self.shown.stopping.send_replace(true);
             }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use streaming::{Feeding, Hold, SpoolStream};
+use streaming::{InputRelay, SpoolStream, TaskConnection};
 
 use super::{
     actor::Opened,
@@ -19,7 +19,7 @@ use super::{
     handle::{Agent, AgentError},
     spool::{Read, SpoolReader},
     supervisor::protocol::TaskReply,
-    task_process::{Found, TaskProcess, ending_of_lost, find},
+    task_process::{TaskOnDisk, TaskProcess, ending_of_lost, find},
 };
 use crate::{
     domain::{
@@ -44,7 +44,7 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// How long to delay the report of a task's start. It is not sent if the task ends within this time without
 /// output.
-const TELL_STARTED: Duration = Duration::from_millis(20);
+const START_REPORT_DELAY: Duration = Duration::from_millis(20);
 
 type Answers = Outgoing<AttachResponse>;
 
@@ -105,7 +105,7 @@ fn expired() -> End {
 
 /// Returns the error for a start during which the agent's memory of tasks was removed. The master tries
 /// again.
-fn memory_gone() -> End {
+fn memory_removed() -> End {
     End::Failed(Status::unavailable("the agent's memory of tasks was removed"))
 }
 
@@ -146,9 +146,9 @@ impl Attach {
         };
         let Opened { decision, process, superseded } = agent.open(opened).await?;
         let has_task = !matches!(decision, Decision::Superseded(_));
-        let fresh = process.map(|process| Hold::fresh(process, is_fed));
+        let fresh = process.map(|process| TaskConnection::fresh(process, is_fed));
         let result = tokio::select! {
-            result = self.obey(&open, decision, fresh) => result,
+            result = self.perform(&open, decision, fresh) => result,
             by = superseded.by() => self.send(AttachResponse::Superseded { by }).await,
         };
         if has_task {
@@ -157,13 +157,18 @@ impl Attach {
         result
     }
 
-    async fn obey(&mut self, open: &Open, decision: Decision, fresh: Option<Hold>) -> Result<(), End> {
+    async fn perform(
+        &mut self,
+        open: &Open,
+        decision: Decision,
+        fresh: Option<TaskConnection>,
+    ) -> Result<(), End> {
         let id = open.id;
         match decision {
             Decision::Started | Decision::Resume => {
                 let hold = match fresh {
                     Some(hold) => hold,
-                    None => Hold::found(&self.agent.layout.task(id))?,
+                    None => TaskConnection::found(&self.agent.layout.task(id))?,
                 };
                 self.stream(id, open, hold).await
             }
@@ -175,7 +180,7 @@ impl Attach {
             Decision::NeverStarted(incarnation) => self.answer_unknown(incarnation, NEVER_STARTED).await,
             Decision::Unwritten(error) => self.promise(id, open.attempt, &error).await,
             Decision::Expired => Err(expired()),
-            Decision::MemoryGone => Err(memory_gone()),
+            Decision::MemoryRemoved => Err(memory_removed()),
             Decision::Superseded(by) => self.send(AttachResponse::Superseded { by }).await,
         }
     }
@@ -232,15 +237,15 @@ impl Attach {
     }
 
     /// Reports that the task was started, unless that was reported before.
-    async fn tell_started(&mut self, untold: &mut Option<Untold>) -> Result<(), End> {
-        let Some(untold) = untold.take() else { return Ok(()) };
-        self.send(AttachResponse::Started { elapsed_ns: untold.elapsed_ns() }).await
+    async fn report_started(&mut self, pending_report: &mut Option<PendingStartReport>) -> Result<(), End> {
+        let Some(pending_report) = pending_report.take() else { return Ok(()) };
+        self.send(AttachResponse::Started { elapsed_ns: pending_report.elapsed_ns() }).await
     }
 
-    async fn stream(&mut self, id: TaskId, open: &Open, hold: Hold) -> Result<(), End> {
+    async fn stream(&mut self, id: TaskId, open: &Open, hold: TaskConnection) -> Result<(), End> {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
-        let mut untold = Some(Untold::new(hold.elapsed_ns));
+        let mut pending_report = Some(PendingStartReport::new(hold.elapsed_ns));
         let reader = SpoolReader::new(Disk::default(), task.spool(), open.from_offset);
         let mut streaming = SpoolStream {
             process: hold.process,
@@ -249,7 +254,7 @@ impl Attach {
             spooled: open.from_offset,
             ending: None,
             waits: hold.waits,
-            feeding: Feeding { is_wanted: hold.is_fed, ..Feeding::default() },
+            feeding: InputRelay { is_wanted: hold.is_fed, ..InputRelay::default() },
             task,
         };
         if open.from_offset > OutputOffset::START || !hold.waits {
@@ -265,8 +270,8 @@ impl Attach {
                 }
             }
             if streaming.may_read() {
-                self.tell_started(&mut untold).await?;
-                self.pass_on(&mut streaming).await?;
+                self.report_started(&mut pending_report).await?;
+                self.send_output(&mut streaming).await?;
             } else if let Some(ending) = &streaming.ending
                 && streaming.reader.offset() >= ending.end_offset
             {
@@ -279,7 +284,7 @@ impl Attach {
                 biased;
                 request = self.request() => streaming.take(request?).await?,
                 reply = next_of(&mut streaming.process), if is_asked => self.take_reply(&mut streaming, reply).await?,
-                () = until_due(untold.as_ref()) => self.tell_started(&mut untold).await?,
+                () = until_due(pending_report.as_ref()) => self.report_started(&mut pending_report).await?,
                 () = std::future::ready(()), if may_read => {}
             }
         };
@@ -290,9 +295,9 @@ impl Attach {
     /// again.
     async fn look_for_ending(&mut self, id: TaskId, streaming: &mut SpoolStream) -> Result<(), End> {
         streaming.ending = match find(&self.agent.layout, id) {
-            Ok(Found::Live) => None,
-            Ok(Found::Ended(ending)) => Some(ending),
-            Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
+            Ok(TaskOnDisk::Live) => None,
+            Ok(TaskOnDisk::Ended(ending)) => Some(ending),
+            Ok(TaskOnDisk::Lost(reason)) => Some(self.lost(id, reason).await?),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 // Written by another version of the agent. It may be installed again, so nothing is assumed.
                 self.send(AttachResponse::Held(Some(error.to_string()))).await?;
@@ -312,7 +317,7 @@ impl Attach {
     }
 
     /// Sends the next output from the spool, up to the grant.
-    async fn pass_on(&mut self, streaming: &mut SpoolStream) -> Result<(), End> {
+    async fn send_output(&mut self, streaming: &mut SpoolStream) -> Result<(), End> {
         match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
             Read::Frames(frames) => self.send(AttachResponse::Output(frames)).await,
             Read::Gap { from, to } => {
@@ -343,7 +348,7 @@ impl Attach {
                 self.send(AttachResponse::Held(reason)).await
             }
             reply => {
-                streaming.heard(reply);
+                streaming.handle_reply(reply);
                 Ok(())
             }
         }
@@ -351,13 +356,13 @@ impl Attach {
 }
 
 /// The report of a task's start that was not sent yet. It is omitted if the task ends at once without output.
-struct Untold {
+struct PendingStartReport {
     /// The time from the task's start to the beginning of this Attach.
     elapsed_ns: u64,
     since: Instant,
 }
 
-impl Untold {
+impl PendingStartReport {
     fn new(elapsed_ns: u64) -> Self {
         Self { elapsed_ns, since: Instant::now() }
     }
@@ -368,9 +373,9 @@ impl Untold {
 }
 
 /// Waits until the start must be reported; forever if there is nothing to report.
-async fn until_due(untold: Option<&Untold>) {
-    match untold {
-        Some(untold) => tokio::time::sleep_until(untold.since + TELL_STARTED).await,
+async fn until_due(pending_report: Option<&PendingStartReport>) {
+    match pending_report {
+        Some(pending_report) => tokio::time::sleep_until(pending_report.since + START_REPORT_DELAY).await,
         None => std::future::pending().await,
     }
 }

@@ -21,7 +21,7 @@ use crate::domain::fingerprint::Fingerprint;
 
 /// The free bytes and files that a volume must have for a task to start there: enough for a record, an ending
 /// and some output.
-const LEAST_ROOM: (u64, u64) = (8 * 1024 * 1024, 64);
+const MIN_FREE: (u64, u64) = (8 * 1024 * 1024, 64);
 /// The problem of a volume with too few free bytes.
 const SHORT_OF_BYTES: &str = "short of room (less than 8 MiB free)";
 /// The first user id of a person. Files of persons in `/dev/shm` are removed when they log out (logind's
@@ -66,7 +66,7 @@ impl Emergency {
     ///
     /// # Errors
     /// When it cannot be created, or belongs to another user.
-    pub fn make(&self) -> io::Result<PathBuf> {
+    pub fn create(&self) -> io::Result<PathBuf> {
         let base = self.base.as_ref().ok_or_else(|| io::Error::other("this user has no memory directory"))?;
         for directory in [base, &base.join(&self.name)] {
             match DirBuilder::new().mode(0o700).create(directory) {
@@ -80,7 +80,7 @@ impl Emergency {
 
 impl Emergency {
     /// Removes the directory of an agent that was stopped, unless it contains a task or the record of one.
-    pub fn leave(&self) {
+    pub fn remove(&self) {
         let (Some(base), Some(path)) = (&self.base, self.path()) else { return };
         let names = |entries: fs::ReadDir| entries.flatten().map(|entry| entry.file_name());
         if fs::read_dir(&path).is_ok_and(|entries| names(entries).all(|name| name == "id")) {
@@ -125,14 +125,14 @@ fn is_own(directory: &Path) -> bool {
 
 /// Reports whether an error means that the disk is full, read-only or broken.
 #[must_use]
-pub fn is_of_disk(error: &io::Error) -> bool {
+pub fn is_disk_failure(error: &io::Error) -> bool {
     let errors = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
     errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Returns why no task should start on the volume of a directory, as text; `None` if it can.
 #[must_use]
-pub fn trouble_of(directory: &Path) -> Option<&'static str> {
+pub fn problem_of(directory: &Path) -> Option<&'static str> {
     let volume = rustix::fs::statvfs(directory).ok()?;
     if volume.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Some("read-only");
@@ -140,7 +140,7 @@ pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     // Blocks and files that are reserved for root count only for root.
     let blocks = if geteuid().is_root() { volume.f_bfree } else { volume.f_bavail };
     let files = if geteuid().is_root() { volume.f_ffree } else { volume.f_favail };
-    let (bytes, least_files) = LEAST_ROOM;
+    let (bytes, least_files) = MIN_FREE;
     // Not every file system counts files.
     let has_files = volume.f_files == 0 || files >= least_files;
     if blocks.saturating_mul(volume.f_frsize) < bytes {
@@ -152,11 +152,11 @@ pub fn trouble_of(directory: &Path) -> Option<&'static str> {
 /// Reports whether no file can be created on the volume of a directory although it reports free space: the
 /// volume has failed, or the quota is exhausted.
 #[must_use]
-pub fn takes_nothing(directory: &Path) -> bool {
+pub fn is_unwritable(directory: &Path) -> bool {
     // A file without a name disappears when it is closed.
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
-    opened.is_err_and(|errno| is_of_disk(&errno.into()))
+    opened.is_err_and(|errno| is_disk_failure(&errno.into()))
 }
 
 #[cfg(test)]
@@ -172,17 +172,17 @@ mod tests {
         let emergency = |data: &str| Emergency::below(Some(base.clone()), Path::new(data));
         let of_a = emergency("/data/a");
         assert_eq!(of_a.path(), None, "nobody needs it yet");
-        let made = of_a.make().unwrap();
+        let made = of_a.create().unwrap();
         assert_eq!(of_a.path(), Some(made.clone()));
-        assert_ne!(emergency("/data/b").make().unwrap(), made);
-        assert_eq!(of_a.make().unwrap(), made, "again");
+        assert_ne!(emergency("/data/b").create().unwrap(), made);
+        assert_eq!(of_a.create().unwrap(), made, "again");
         fs::set_permissions(&base, Permissions::from_mode(0o755)).unwrap();
-        assert!(of_a.path().is_none() && of_a.make().is_err(), "others may read it");
+        assert!(of_a.path().is_none() && of_a.create().is_err(), "others may read it");
         fs::rename(&base, dir.path().join("moved")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("moved"), &base).unwrap();
         fs::set_permissions(dir.path().join("moved"), Permissions::from_mode(0o700)).unwrap();
-        assert!(of_a.path().is_none() && of_a.make().is_err(), "a link");
-        assert!(Emergency::below(None, Path::new("/data/a")).make().is_err());
+        assert!(of_a.path().is_none() && of_a.create().is_err(), "a link");
+        assert!(Emergency::below(None, Path::new("/data/a")).create().is_err());
     }
 
     #[test]
@@ -190,13 +190,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("base");
         let emergency = Emergency::below(Some(base.clone()), Path::new("/data/a"));
-        let path = emergency.make().unwrap();
+        let path = emergency.create().unwrap();
         fs::write(path.join("id"), "1").unwrap();
         fs::write(path.join("finished.log"), "").unwrap();
-        emergency.leave();
+        emergency.remove();
         assert!(path.join("id").exists());
         fs::remove_file(path.join("finished.log")).unwrap();
-        emergency.leave();
+        emergency.remove();
         assert!(!base.exists());
     }
 
@@ -229,11 +229,11 @@ mod tests {
         for (errno, is_disk) in
             [(Errno::NOSPC, true), (Errno::ROFS, true), (Errno::DQUOT, true), (Errno::NOENT, false)]
         {
-            assert_eq!(is_of_disk(&io::Error::from(errno)), is_disk, "{errno:?}");
+            assert_eq!(is_disk_failure(&io::Error::from(errno)), is_disk, "{errno:?}");
         }
-        assert_eq!(trouble_of(Path::new("/nowhere")), None, "what does not tell has room");
+        assert_eq!(problem_of(Path::new("/nowhere")), None, "what does not tell has room");
         let dir = tempfile::tempdir().unwrap();
-        assert!(!takes_nothing(dir.path()) && !takes_nothing(Path::new("/nowhere")));
+        assert!(!is_unwritable(dir.path()) && !is_unwritable(Path::new("/nowhere")));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
     }
 }

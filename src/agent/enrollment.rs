@@ -68,7 +68,7 @@ pub struct Enrolled {
 
 /// The result of a request for an identity.
 #[derive(Debug)]
-pub enum Asked {
+pub enum EnrollmentResult {
     /// The agent has an identity.
     Enrolled(Enrolled),
     /// An operator has to approve the key.
@@ -240,7 +240,7 @@ impl Enrollment {
     ///
     /// # Errors
     /// See [`EnrollmentError`].
-    pub async fn ask(&self) -> Result<Asked, EnrollmentError> {
+    pub async fn ask(&self) -> Result<EnrollmentResult, EnrollmentError> {
         if self.introduction.token.is_none()
             && let Some(asked) = self.ask_locally().await
         {
@@ -265,7 +265,7 @@ impl Enrollment {
             self.pin(&ca, how)?;
         }
         let asked = self.enroll(channel, &ca, token, code).await?;
-        if let (Asked::Enrolled(_), Some(token)) = (&asked, token) {
+        if let (EnrollmentResult::Enrolled(_), Some(token)) = (&asked, token) {
             write_private(&self.spent_token_file(), hash_secret(&token.secret).as_bytes(), true)?;
         }
         Ok(asked)
@@ -310,7 +310,7 @@ impl Enrollment {
         ca: &CertificateDer<'_>,
         token: Option<&Token>,
         code: Option<Code>,
-    ) -> Result<Asked, EnrollmentError> {
+    ) -> Result<EnrollmentResult, EnrollmentError> {
         let (key, shown_ca) = (self.key.fingerprint(), Fingerprint::of(ca));
         let request = Enroll {
             protocol: PROTOCOL,
@@ -335,13 +335,13 @@ impl Enrollment {
                 let _ = std::fs::remove_file(self.code_file());
                 Ok(asked)
             }
-            EnrollAnswer::Pending { retry_after_ms, key_changed } => Ok(Asked::Pending {
+            EnrollAnswer::Pending { retry_after_ms, key_changed } => Ok(EnrollmentResult::Pending {
                 fingerprint: key,
                 key_changed,
                 code,
                 retry_after: Duration::from_millis(retry_after_ms.max(500).into()),
             }),
-            EnrollAnswer::Refused { reason, retry_after_ms } => Ok(Asked::Refused {
+            EnrollAnswer::Refused { reason, retry_after_ms } => Ok(EnrollmentResult::Refused {
                 reason,
                 retry_after: retry_after_ms.map(|ms| Duration::from_millis(ms.max(500).into())),
             }),
@@ -352,16 +352,16 @@ impl Enrollment {
     fn accept(
         &self,
         certificate: &[u8],
-        told_ca: &[u8],
+        reported_ca: &[u8],
         ca: &CertificateDer<'_>,
-    ) -> Result<Asked, EnrollmentError> {
-        if told_ca != ca.as_ref() {
+    ) -> Result<EnrollmentResult, EnrollmentError> {
+        if reported_ca != ca.as_ref() {
             let reason = "the master's answer names another CA than its connection";
             return Err(EnrollmentError::Unusable(reason.to_owned()));
         }
         write_private(&self.certificate_file(), certificate, true)?;
         match self.stored()? {
-            Some(enrolled) => Ok(Asked::Enrolled(enrolled)),
+            Some(enrolled) => Ok(EnrollmentResult::Enrolled(enrolled)),
             None => Err(EnrollmentError::Unusable("the certificate is not for this agent".to_owned())),
         }
     }
@@ -371,7 +371,7 @@ impl Enrollment {
     ///
     /// Returns `None` if the socket does not exist, cannot be used or belongs to another master. Other ways
     /// to enroll remain.
-    async fn ask_locally(&self) -> Option<Asked> {
+    async fn ask_locally(&self) -> Option<EnrollmentResult> {
         for path in known_master_sockets() {
             let Ok(stream) = socket::connect(&path) else { continue };
             stream.set_nonblocking(true).ok()?;

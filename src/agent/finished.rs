@@ -24,9 +24,9 @@ use crate::{
 /// The number of days for which an id is kept.
 const KEPT_DAYS: u64 = 30;
 /// The number of newest ids that are kept regardless of their age, since the clock may have jumped.
-const KEPT_ALWAYS: usize = 10_000;
+const MIN_KEPT: usize = 10_000;
 /// Maximum length of a line that is read back, in bytes.
-const LONGEST_LINE: usize = 16 * 1024;
+const MAX_LINE_BYTES: usize = 16 * 1024;
 /// The size of the dropped lines, in bytes, at which the file is rewritten, if they are more than half of it.
 const REWRITE_FROM: u64 = 1024 * 1024;
 /// The number of bytes per read when the file is opened.
@@ -42,7 +42,7 @@ struct Entry {
 
 /// The file of finished tasks, and its index.
 #[derive(Debug)]
-pub struct Finished {
+pub struct FinishedTasks {
     disk: Disk,
     path: PathBuf,
     file: File,
@@ -99,14 +99,14 @@ struct Line {
     day: u64,
 }
 
-impl Finished {
+impl FinishedTasks {
     /// Reads the file and keeps it open. Creates it if it does not exist; on a full disk only the creation
     /// fails.
     ///
     /// # Errors
     /// When the file cannot be read or created.
     pub fn open(disk: &Disk, path: &Path, today: u64) -> io::Result<Self> {
-        Self::open_with(disk, path, today, KEPT_ALWAYS, REWRITE_FROM)
+        Self::open_with(disk, path, today, MIN_KEPT, REWRITE_FROM)
     }
 
     fn open_with(
@@ -183,7 +183,7 @@ impl Finished {
         for id in &self.order {
             let Some(line) = self.index.get(id) else { continue };
             let at = kept.len();
-            kept.resize(at + usize::try_from(line.length).unwrap_or(LONGEST_LINE), 0);
+            kept.resize(at + usize::try_from(line.length).unwrap_or(MAX_LINE_BYTES), 0);
             self.file.read_exact_at(line.at, &mut kept[at..])?;
             index.insert(*id, Line { at: at as u64, ..*line });
         }
@@ -209,7 +209,7 @@ impl Finished {
     /// When the file cannot be read.
     pub fn get(&self, id: TaskId) -> io::Result<Option<FinalRecord>> {
         let Some(line) = self.index.get(&id) else { return Ok(None) };
-        let mut text = vec![0; usize::try_from(line.length).unwrap_or(LONGEST_LINE)];
+        let mut text = vec![0; usize::try_from(line.length).unwrap_or(MAX_LINE_BYTES)];
         self.file.read_exact_at(line.at, &mut text)?;
         let entry: Entry = serde_json::from_slice(&text)?;
         Ok(Some(entry.record))
@@ -273,16 +273,16 @@ mod tests {
     #[test]
     fn ids_survive_a_restart_and_a_torn_line() {
         let (_dir, path) = file();
-        let mut finished = Finished::open(&Disk::default(), &path, 100).unwrap();
+        let mut finished = FinishedTasks::open(&Disk::default(), &path, 100).unwrap();
         finished.insert(id(1), 100, ending(1)).unwrap();
         let promise = FinalRecord::NeverStarted(Incarnation::new("dir", "boot"));
         finished.insert(id(2), 100, promise.clone()).unwrap();
         let torn = b"{\"id\":\"a line that was not written to its end, and is longer than what follows it";
         finished.file.write_at(finished.size, &mut [IoSlice::new(torn)]).unwrap();
-        let mut again = Finished::open(&Disk::default(), &path, 100).unwrap();
+        let mut again = FinishedTasks::open(&Disk::default(), &path, 100).unwrap();
         assert_eq!(again.get(id(2)).unwrap(), Some(promise));
         again.insert(id(3), 100, ending(3)).unwrap();
-        let again = Finished::open(&Disk::default(), &path, 100).unwrap();
+        let again = FinishedTasks::open(&Disk::default(), &path, 100).unwrap();
         assert_eq!(again.get(id(3)).unwrap(), Some(ending(3)));
         assert_eq!(again.get(id(1)).unwrap(), Some(ending(1)));
         assert_eq!(again.get(id(9)).unwrap(), None);
@@ -299,7 +299,7 @@ mod tests {
         );
         std::fs::write(&path, line).unwrap();
         assert_eq!(
-            Finished::open(&Disk::default(), &path, 100).unwrap().get(id(1)).unwrap(),
+            FinishedTasks::open(&Disk::default(), &path, 100).unwrap().get(id(1)).unwrap(),
             Some(ending(1))
         );
     }
@@ -307,15 +307,15 @@ mod tests {
     #[test]
     fn a_jump_of_the_clock_forgets_nothing_recent() {
         let (_dir, path) = file();
-        Finished::open(&Disk::default(), &path, 100).unwrap().insert(id(1), 100, ending(0)).unwrap();
-        assert!(Finished::open(&Disk::default(), &path, 100_000).unwrap().contains(id(1)));
+        FinishedTasks::open(&Disk::default(), &path, 100).unwrap().insert(id(1), 100, ending(0)).unwrap();
+        assert!(FinishedTasks::open(&Disk::default(), &path, 100_000).unwrap().contains(id(1)));
     }
 
     #[test]
     fn what_is_old_is_forgotten_and_the_file_shortened() {
         let (_dir, path) = file();
-        let mut finished = Finished::open(&Disk::default(), &path, 100).unwrap();
-        let count = KEPT_ALWAYS as u128 + 12_000;
+        let mut finished = FinishedTasks::open(&Disk::default(), &path, 100).unwrap();
+        let count = MIN_KEPT as u128 + 12_000;
         (0..count).for_each(|n| finished.insert(id(n), 100, ending(0)).unwrap());
         assert!(finished.contains(id(0)), "nothing is dropped on the same day");
         let before = finished.size;
@@ -323,10 +323,10 @@ mod tests {
         let last = id(count - 1);
         assert!(!finished.contains(id(0)) && finished.contains(last));
         let (kept, size) = (finished.order.len(), finished.size);
-        assert_eq!(kept, KEPT_ALWAYS);
+        assert_eq!(kept, MIN_KEPT);
         assert!(size < before, "{size} of {before} bytes");
-        let again = Finished::open(&Disk::default(), &path, 200).unwrap();
-        assert_eq!((again.order.len(), again.get(id(count)).unwrap()), (KEPT_ALWAYS, Some(ending(9))));
+        let again = FinishedTasks::open(&Disk::default(), &path, 200).unwrap();
+        assert_eq!((again.order.len(), again.get(id(count)).unwrap()), (MIN_KEPT, Some(ending(9))));
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
             disk.make_directory(Path::new("/tasks")).unwrap();
             disk.sync_names(Path::new("/")).unwrap();
             let path = Path::new("/tasks/finished.log");
-            let open = |day| Finished::open_with(&disk, path, day, 8, 900).unwrap();
+            let open = |day| FinishedTasks::open_with(&disk, path, day, 8, 900).unwrap();
             let (mut day, mut finished) = (100, open(100));
             let mut taken: Vec<(TaskId, u64, FinalRecord)> = Vec::new();
             for n in 0..u128::from(model.roll(60)) {

@@ -119,7 +119,7 @@ pub struct Agent {
     /// Takes the grace, in milliseconds, of an order to stop the agent.
     pub stop_orders: mpsc::Sender<u32>,
     /// Notified when the agent must report a new incarnation to its master.
-    pub renewed: Arc<Notify>,
+    pub incarnation_changed: Arc<Notify>,
     inbox: mpsc::Sender<Message>,
 }
 
@@ -138,9 +138,9 @@ impl Agent {
         trusts_operators: bool,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
         let (inbox, messages) = mpsc::channel(MAX_QUEUED_MESSAGES);
-        let (layout, renewed) = (Arc::new(layout), Arc::<Notify>::default());
+        let (layout, incarnation_changed) = (Arc::new(layout), Arc::<Notify>::default());
         let (stopping, is_stopping) = watch::channel(false);
-        let shown = Shown { stopping, renewed: Arc::clone(&renewed) };
+        let shown = Shown { stopping, incarnation_changed: Arc::clone(&incarnation_changed) };
         let (name, of_actor) = (description.name.clone(), Arc::clone(&layout));
         let actor = Actor::new(of_actor, name, supervisor.clone(), directory, inbox.downgrade(), shown)?;
         let agent = Self {
@@ -154,7 +154,7 @@ impl Agent {
             direct_from: watch::Sender::new(DirectFrom::Nobody),
             stopping: is_stopping,
             stop_orders,
-            renewed,
+            incarnation_changed,
             inbox,
         };
         Ok((agent, actor.run(messages)))

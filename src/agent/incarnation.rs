@@ -36,7 +36,7 @@ impl Id {
     }
 
     /// Reports whether the file is still at this path.
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
+    fn exists_at(&self, path: &Path) -> io::Result<bool> {
         match fs::metadata(path) {
             Ok(found) => {
                 let own = self.file.metadata()?;
@@ -85,7 +85,7 @@ impl DirectoryId {
     /// Creates the emergency directory before a task needs it. If it was lost, for example at the restart of
     /// a container, the new one has a new id.
     fn open_emergency(layout: &Layout) -> io::Result<Id> {
-        layout.emergency().make()?;
+        layout.emergency().create()?;
         let path = layout.emergency_id().ok_or(io::ErrorKind::NotFound)?;
         if read_optional(&path)?.is_none() {
             new_id(&path)?;
@@ -111,12 +111,12 @@ impl DirectoryId {
     /// # Errors
     /// When the disk cannot be read.
     pub fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
-        let Some(emergency) = &self.emergency else { return self.tasks.is_at(&layout.directory_id()) };
+        let Some(emergency) = &self.emergency else { return self.tasks.exists_at(&layout.directory_id()) };
         let has_emergency = match layout.emergency_id() {
-            Some(path) => emergency.is_at(&path)?,
+            Some(path) => emergency.exists_at(&path)?,
             None => false,
         };
-        Ok(has_emergency && self.tasks.is_at(&layout.directory_id())?)
+        Ok(has_emergency && self.tasks.exists_at(&layout.directory_id())?)
     }
 }
 

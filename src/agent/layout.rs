@@ -15,7 +15,7 @@ pub const SUPERVISOR_SOCKET: &str = "keeper.sock";
 pub struct Layout {
     root: PathBuf,
     emergency: Emergency,
-    is_of_many: bool,
+    is_one_of_many: bool,
 }
 
 /// The area in which a task's directory is.
@@ -43,7 +43,7 @@ impl Layout {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        Self { emergency: Emergency::of(&root), root, is_of_many: false }
+        Self { emergency: Emergency::of(&root), root, is_one_of_many: false }
     }
 
     /// Returns the layout of one of many agents in one process. Such an agent has no emergency directory and
@@ -51,13 +51,13 @@ impl Layout {
     #[must_use]
     pub fn of_many(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        Self { emergency: Emergency::below(None, &root), root, is_of_many: true }
+        Self { emergency: Emergency::below(None, &root), root, is_one_of_many: true }
     }
 
     /// Reports whether the agent is one of many in one process.
     #[must_use]
-    pub fn is_of_many(&self) -> bool {
-        self.is_of_many
+    pub fn is_one_of_many(&self) -> bool {
+        self.is_one_of_many
     }
 
     /// Returns the layout below `root`, with its emergency directory below `base`.
@@ -65,7 +65,7 @@ impl Layout {
     #[must_use]
     pub fn with_emergency(root: impl Into<PathBuf>, base: PathBuf) -> Self {
         let root = root.into();
-        Self { emergency: Emergency::below(Some(base), &root), root, is_of_many: false }
+        Self { emergency: Emergency::below(Some(base), &root), root, is_one_of_many: false }
     }
 
     /// Returns the emergency directory, which replaces this directory while the disk cannot be written.
@@ -121,7 +121,7 @@ impl Layout {
 
     /// Returns the lock file that the connector holds while it runs. It contains the connector's process id.
     #[must_use]
-    pub fn network_lock(&self) -> PathBuf {
+    pub fn connector_lock(&self) -> PathBuf {
         self.root.join("agent.pid")
     }
 

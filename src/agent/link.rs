@@ -7,10 +7,10 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     core::Input,
-    enrollment::{Asked, Enrolled, Enrollment},
+    enrollment::{Enrolled, Enrollment, EnrollmentResult},
     handle::{Agent, ConnectionState, DirectFrom},
     service::routes,
-    session::Heard,
+    session::MasterMessage,
 };
 use crate::{
     domain::{
@@ -36,7 +36,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// The first pause.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// How long to wait for the master's first message on a new connection.
-const FIRST_WORD: Duration = Duration::from_secs(15);
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The pauses between attempts: exponential with a maximum and jitter.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ enum Ended {
 }
 
 /// Keeps the agent connected until it ends.
-pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, shutdown: Shutdown) {
+pub async fn keep_connected(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, shutdown: Shutdown) {
     let mut back_off = BackOff::new();
     let mut said = String::new();
     while !shutdown.stop.is_cancelled() {
@@ -137,21 +137,21 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
             return enrolled;
         }
         let (standing, pause) = match enrollment.ask().await {
-            Ok(Asked::Enrolled(enrolled)) => {
+            Ok(EnrollmentResult::Enrolled(enrolled)) => {
                 tracing::info!(ca = %crate::domain::fingerprint::Fingerprint::of(&enrolled.ca), "enrolled");
                 return enrolled;
             }
-            Ok(Asked::Pending { fingerprint, key_changed, code, retry_after }) => {
+            Ok(EnrollmentResult::Pending { fingerprint, key_changed, code, retry_after }) => {
                 let code = code.map(|code| code.to_string());
                 (
                     ConnectionState::Pending { fingerprint: fingerprint.to_string(), key_changed, code },
                     retry_after,
                 )
             }
-            Ok(Asked::Refused { reason, retry_after: Some(pause) }) => {
+            Ok(EnrollmentResult::Refused { reason, retry_after: Some(pause) }) => {
                 (ConnectionState::Unreachable(reason), pause)
             }
-            Ok(Asked::Refused { reason, retry_after: None }) => {
+            Ok(EnrollmentResult::Refused { reason, retry_after: None }) => {
                 (ConnectionState::Refused(reason), LONGEST_PAUSE)
             }
             Err(error) => (ConnectionState::Unreachable(error.to_string()), back_off.pause()),
@@ -179,9 +179,9 @@ fn tunnel_config(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<ClientC
 }
 
 /// Refuses direct links again when it is dropped: the agent is connected to no master any more.
-struct Gone<'a>(&'a Agent);
+struct RefuseDirectOnDrop<'a>(&'a Agent);
 
-impl Drop for Gone<'_> {
+impl Drop for RefuseDirectOnDrop<'_> {
     fn drop(&mut self) {
         self.0.direct_from.send_replace(DirectFrom::Nobody);
     }
@@ -214,7 +214,7 @@ async fn connect(
         }
     };
     agent.direct_from.send_replace(dialled.key().map_or(DirectFrom::Nobody, DirectFrom::Key));
-    let _gone = Gone(agent);
+    let _gone = RefuseDirectOnDrop(agent);
     let (heard, mut news) = mpsc::channel(8);
     // Only the service keeps a sender, so that the channel closes with the connection.
     let routes = routes(agent, shutdown, heard);
@@ -228,23 +228,23 @@ async fn connect(
     };
     let serving = serve::serve(dialled.stream, routes, connected, shutdown.stop.clone());
     let mut serving = std::pin::pin!(serving);
-    let mut deadline = Instant::now() + FIRST_WORD;
+    let mut deadline = Instant::now() + WELCOME_TIMEOUT;
     let mut later = None;
     loop {
         tokio::select! {
             // The last message of the master is handled before the end of the connection.
             biased;
             Some(heard) = news.recv() => match heard {
-                Heard::Welcome => {
+                MasterMessage::Welcome => {
                     tracing::info!(master = dialled.address, "connected");
                     deadline = Instant::now() + OFFLINE_AFTER;
                 }
-                Heard::Alive => deadline = Instant::now() + OFFLINE_AFTER,
-                Heard::Refused { kind: RefusalKind::UnknownKey, .. } => return Ended::Forgotten,
-                Heard::Refused { message, retry_after, .. } => {
+                MasterMessage::Alive => deadline = Instant::now() + OFFLINE_AFTER,
+                MasterMessage::Refused { kind: RefusalKind::UnknownKey, .. } => return Ended::Forgotten,
+                MasterMessage::Refused { message, retry_after, .. } => {
                     return Ended::Later(retry_after, message);
                 }
-                Heard::Closing { retry_after } => later = Some(retry_after),
+                MasterMessage::Closing { retry_after } => later = Some(retry_after),
             },
             result = &mut serving => {
                 let reason = match result {
@@ -261,7 +261,7 @@ async fn connect(
                 return Ended::Broken(format!("{} has gone silent", dialled.address));
             }
             // The Hello of the next session reports the new incarnation.
-            () = agent.renewed.notified() => {
+            () = agent.incarnation_changed.notified() => {
                 return Ended::Broken("the agent's memory of tasks was removed".to_owned());
             }
             () = shutdown.now.cancelled() => return Ended::Broken("the agent ends".to_owned()),
@@ -280,6 +280,6 @@ fn explain(error: &hyper::Error) -> String {
 
 /// Returns the sender of a closed channel, for connections without a session.
 #[must_use]
-pub fn no_news() -> mpsc::Sender<Heard> {
+pub fn closed_channel() -> mpsc::Sender<MasterMessage> {
     mpsc::channel(1).0
 }

@@ -31,10 +31,10 @@ use crate::{
 
 /// Maximum number of concurrent connections of masters. There is one master, which opens a new connection
 /// when the old one breaks.
-const MAX_MASTERS: usize = 8;
+const MAX_MASTER_CONNECTIONS: usize = 8;
 
 /// The TLS configuration for direct links while the agent is connected to one master.
-struct Ready {
+struct DirectTls {
     from: DirectFrom,
     cluster: String,
     tls: TlsAcceptor,
@@ -46,13 +46,13 @@ struct Ready {
 struct DirectAcceptor {
     agent: Agent,
     enrollment: Arc<Enrollment>,
-    ready: Arc<Mutex<Option<Arc<Ready>>>>,
+    ready: Arc<Mutex<Option<Arc<DirectTls>>>>,
 }
 
 impl DirectAcceptor {
     /// Returns the TLS configuration; `None` while the agent is connected to no master, since no peer is
     /// allowed then.
-    fn ready(&self) -> Option<Arc<Ready>> {
+    fn ready(&self) -> Option<Arc<DirectTls>> {
         let from = *self.agent.direct_from.borrow();
         if from == DirectFrom::Nobody {
             return None;
@@ -64,7 +64,7 @@ impl DirectAcceptor {
         let enrolled = self.enrollment.stored().ok()??;
         let trust = Trust::Pinned(enrolled.ca.clone());
         let config = tls::server(self.enrollment.credentials(&enrolled), trust, true, &[ALPN_H2]).ok()?;
-        let made = Ready { from, cluster: enrolled.cluster, tls: TlsAcceptor::from(Arc::new(config)) };
+        let made = DirectTls { from, cluster: enrolled.cluster, tls: TlsAcceptor::from(Arc::new(config)) };
         Some(Arc::clone(ready.insert(Arc::new(made))))
     }
 }
@@ -80,7 +80,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
     };
     let crowd = Arc::new(accept::ConnectionLimiter::of_agent());
     let acceptor = DirectAcceptor { agent, enrollment, ready: Arc::default() };
-    let masters = Arc::new(Crowd::new(MAX_MASTERS, MAX_MASTERS));
+    let masters = Arc::new(Crowd::new(MAX_MASTER_CONNECTIONS, MAX_MASTER_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -111,7 +111,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
 }
 
 /// Returns the master behind a connection, if the agent is connected to it.
-fn master_of(ready: &Ready, accepted: &Accepted) -> Option<Caller> {
+fn master_of(ready: &DirectTls, accepted: &Accepted) -> Option<Caller> {
     let leaf = accepted.chain.first();
     let identity = leaf.and_then(|leaf| Identity::of(leaf).ok());
     let is_the_masters = match ready.from {
@@ -140,7 +140,7 @@ async fn serve_master(agent: Agent, caller: Caller, accepted: Accepted, shutdown
         refusals: None,
         over: None,
     };
-    let routes = service::routes(&agent, &shutdown, link::no_news());
+    let routes = service::routes(&agent, &shutdown, link::closed_channel());
     let serving = serve::serve(accepted.stream, routes, connected, shutdown.stop.clone());
     tokio::select! {
         _ = serving => {}

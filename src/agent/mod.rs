@@ -4,6 +4,7 @@
 
 mod actor;
 pub mod attach;
+pub mod connector;
 pub mod core;
 pub mod emergency;
 pub mod enrollment;
@@ -15,7 +16,6 @@ pub mod layout;
 pub mod link;
 pub mod listen;
 pub mod metrics;
-pub mod network;
 pub mod seen;
 pub mod service;
 pub mod session;

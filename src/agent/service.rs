@@ -25,17 +25,24 @@ pub struct Service {
     /// Ends the service.
     pub shutdown: Shutdown,
     /// Notifies the owner of the connection of the master's messages.
-    pub heard: mpsc::Sender<session::Heard>,
+    pub master_messages: mpsc::Sender<session::MasterMessage>,
 }
 
 /// Returns the routes that an agent serves on a connection.
 #[must_use]
-pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<session::Heard>) -> Routes {
-    let refused =
-        |message, retry_after| session::Heard::Refused { kind: RefusalKind::Protocol, message, retry_after };
+pub fn routes(
+    agent: &Agent,
+    shutdown: &Shutdown,
+    master_messages: mpsc::Sender<session::MasterMessage>,
+) -> Routes {
+    let refused = |message, retry_after| session::MasterMessage::Refused {
+        kind: RefusalKind::Protocol,
+        message,
+        retry_after,
+    };
     let tracker = shutdown.tracker.clone();
-    let owner = heard.clone();
-    let routes = agent::routes(Service { agent: agent.clone(), shutdown: shutdown.clone(), heard });
+    let owner = master_messages.clone();
+    let routes = agent::routes(Service { agent: agent.clone(), shutdown: shutdown.clone(), master_messages });
     protocol_1::route(routes, tracker, owner, refused).prepare()
 }
 
@@ -45,8 +52,9 @@ impl AgentCalls for Service {
     const ATTACH_QUEUE: usize = attach::ANSWERS;
 
     fn session(&self, requests: Incoming<ToAgent>, responses: Outgoing<FromAgent>) {
-        let (agent, heard, stop) = (self.agent.clone(), self.heard.clone(), self.shutdown.stop.clone());
-        self.shutdown.tracker.spawn(session::serve(agent, requests, responses, heard, stop));
+        let (agent, master_messages, stop) =
+            (self.agent.clone(), self.master_messages.clone(), self.shutdown.stop.clone());
+        self.shutdown.tracker.spawn(session::serve(agent, requests, responses, master_messages, stop));
     }
 
     fn attach(&self, requests: Incoming<AttachRequest>, responses: Outgoing<AttachResponse>) {

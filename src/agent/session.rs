@@ -29,13 +29,13 @@ use crate::{
 pub const ANSWERS: usize = 4;
 /// Approximate maximum size of one message of an inventory, in bytes. A larger task, which has at most a
 /// little over 2 MiB, gets its own message.
-const INVENTORY: usize = 1024 * 1024;
+const INVENTORY_BYTES: usize = 1024 * 1024;
 /// Number of heartbeats after which the agent sends its facts again.
 const HEARTBEATS_PER_FACTS: u32 = 6;
 
 /// A message of the master, as reported to the owner of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum MasterMessage {
     /// The master accepts the agent.
     Welcome,
     /// The master has sent any other message.
@@ -91,7 +91,7 @@ async fn inventory(agent: &Agent) -> Vec<Inventory> {
     for task in known.iter().filter_map(held) {
         size += task.spec.size();
         match messages.last_mut() {
-            Some(last) if size <= INVENTORY || last.tasks.is_empty() => last.tasks.push(task),
+            Some(last) if size <= INVENTORY_BYTES || last.tasks.is_empty() => last.tasks.push(task),
             _ => {
                 size = task.spec.size();
                 messages.push(Inventory { tasks: vec![task], invalid: 0 });
@@ -106,7 +106,7 @@ pub async fn serve(
     agent: Agent,
     mut requests: Incoming<ToAgent>,
     answers: Answers,
-    heard: mpsc::Sender<Heard>,
+    heard: mpsc::Sender<MasterMessage>,
     stop: CancellationToken,
 ) {
     let mut stopping = agent.stopping.clone();
@@ -183,7 +183,7 @@ pub async fn serve(
 
 /// Reports whether only administrators may run commands here: on the master's machine, commands that run as
 /// root or as the master's user could read its keys.
-fn guards_master(agent: &Agent, welcome: &Welcome) -> bool {
+fn admins_only(agent: &Agent, welcome: &Welcome) -> bool {
     let me = nix::unistd::geteuid().as_raw();
     let could_be_master = me == 0 || me == welcome.user_id;
     let is_there = could_be_master && welcome.machine.is_some() && welcome.machine == machine_digest();
@@ -194,43 +194,43 @@ fn guards_master(agent: &Agent, welcome: &Welcome) -> bool {
 }
 
 /// Handles a message of the master. Returns the report for the owner of the connection.
-async fn take(agent: &Agent, request: ToAgent) -> Option<Heard> {
+async fn take(agent: &Agent, request: ToAgent) -> Option<MasterMessage> {
     match request {
         ToAgent::Welcome(welcome) => {
-            let guards_master = guards_master(agent, &welcome);
+            let admins_only = admins_only(agent, &welcome);
             let Welcome { revision, sent, echo, .. } = *welcome;
-            agent.tell(Input::Welcomed { guards_master, revision, sent, echo }).await;
+            agent.tell(Input::Welcomed { admins_only, revision, sent, echo }).await;
             let proposed = welcome.proposed;
             if !proposed.is_empty() {
                 let accept = acceptance(&agent.description.name);
                 tracing::warn!(%proposed, "has no effect until it is accepted; on the master: {accept}");
             }
             agent.standing.send_replace(ConnectionState::Active(proposed));
-            Some(Heard::Welcome)
+            Some(MasterMessage::Welcome)
         }
-        ToAgent::Refused(refused) => Some(Heard::Refused {
+        ToAgent::Refused(refused) => Some(MasterMessage::Refused {
             kind: refused.kind,
             retry_after: Duration::from_millis(refused.retry_after_ms.into()),
             message: refused.message,
         }),
         ToAgent::Ping(ping) => {
             agent.tell(Input::Pinged { revision: ping.revision, sent: ping.sent, echo: ping.echo }).await;
-            Some(Heard::Alive)
+            Some(MasterMessage::Alive)
         }
-        ToAgent::Inventory => Some(Heard::Alive),
+        ToAgent::Inventory => Some(MasterMessage::Alive),
         ToAgent::Link(report) => {
             let (link, direct) = (report.state.link().word(), report.state.word());
             tracing::info!(link, direct, "the master uses this link");
-            Some(Heard::Alive)
+            Some(MasterMessage::Alive)
         }
         ToAgent::Stop { grace_ms } => {
             let _ = agent.stop_orders.send(grace_ms).await;
-            Some(Heard::Alive)
+            Some(MasterMessage::Alive)
         }
         ToAgent::Closing(closing) => {
             tracing::info!(reason = closing.reason, "the master closes the connection");
             let retry_after = Duration::from_millis(closing.retry_after_ms.into());
-            Some(Heard::Closing { retry_after })
+            Some(MasterMessage::Closing { retry_after })
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 pub const SEGMENT: u64 = 4 * 1024 * 1024;
 
 /// The number of segments that are kept for reuse after the master has stored them.
-const KEPT: usize = 2;
+const MAX_SPARE_SEGMENTS: usize = 2;
 
 /// The file name extension of segments.
 const ENDING: &str = "frames";
@@ -155,7 +155,7 @@ impl SpoolWriter {
     /// When a file cannot be removed; the next call tries again.
     pub fn acknowledge(&mut self, offset: OutputOffset, is_tight: bool) -> io::Result<()> {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
-        let kept = if is_tight { 0 } else { KEPT };
+        let kept = if is_tight { 0 } else { MAX_SPARE_SEGMENTS };
         while self.is_older_spare(kept) {
             match self.disk.remove(&segment_path(&self.directory, self.older[0])) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -348,7 +348,7 @@ impl SpoolReader {
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<OutputOffset> {
+pub fn intact_end(disk: &Disk, directory: &Path) -> io::Result<OutputOffset> {
     let mut whole = None;
     for first in segments(disk, directory)? {
         if whole.is_some_and(|end| end != first) {

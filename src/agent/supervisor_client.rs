@@ -25,9 +25,9 @@ use super::{
 use crate::domain::SOFTWARE_VERSION;
 
 /// Maximum number of orders to the supervisor that wait.
-const ORDERS: usize = 64;
+const MAX_QUEUED_ORDERS: usize = 64;
 /// The number of new shims that may fail during the start of a task before the start fails.
-const TRIES: usize = 3;
+const MAX_START_ATTEMPTS: usize = 3;
 /// The problem that lists show when the machine has no free process ids.
 const NO_PROCESSES: &str =
     "no further process could be started; commands use the process ids that were reserved for them";
@@ -81,7 +81,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Returns a handle that starts nothing.
     #[cfg(test)]
-    pub(super) fn nobody() -> Self {
+    pub(super) fn disconnected() -> Self {
         let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
         Self { orders: mpsc::channel(1).0, shims }
     }
@@ -98,12 +98,17 @@ impl Supervisor {
         troubles: Troubles,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
         let supervisor = client::connect_or_start(layout)?;
-        let (orders, inbox) = mpsc::channel(ORDERS);
+        let (orders, inbox) = mpsc::channel(MAX_QUEUED_ORDERS);
         let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
-        let pump =
-            Pump { layout: layout.clone(), wanted: 0, shims: Arc::clone(&shims), stop_ordered, troubles };
+        let pump = SupervisorLink {
+            layout: layout.clone(),
+            wanted: 0,
+            shims: Arc::clone(&shims),
+            stop_ordered,
+            troubles,
+        };
         let pumping = async move {
-            let _closed_at_the_end = ClosesShims(Arc::clone(&pump.shims));
+            let _closed_at_the_end = CloseShimsOnDrop(Arc::clone(&pump.shims));
             pump.run(supervisor, inbox).await;
         };
         Ok((Self { orders, shims }, pumping))
@@ -117,7 +122,7 @@ impl Supervisor {
     pub async fn start(&self, start: StartTask) -> Result<StartResult, String> {
         let order = TaskRequest::Start(Box::new(start));
         let mut tries = 0;
-        while tries < TRIES {
+        while tries < MAX_START_ATTEMPTS {
             let (shim, is_new) = match self.shims.take() {
                 Some(shim) => (shim?, false),
                 None => (self.next_shim().await?, true),
@@ -125,7 +130,7 @@ impl Supervisor {
             // A shim from the list may have ended a long time ago, so only new ones count.
             tries += usize::from(is_new);
             let Some(mut process) = shim else { continue };
-            if process.say(&order).await.is_err() {
+            if process.send(&order).await.is_err() {
                 continue;
             }
             match process.next().await {
@@ -168,16 +173,16 @@ pub enum StartResult {
 }
 
 /// Wakes the callers that wait for shims when it is dropped.
-struct ClosesShims(Arc<Shims>);
+struct CloseShimsOnDrop(Arc<Shims>);
 
-impl Drop for ClosesShims {
+impl Drop for CloseShimsOnDrop {
     fn drop(&mut self) {
         self.0.count.close();
     }
 }
 
 /// Forwards orders and answers, and reconnects when a supervisor ends.
-struct Pump {
+struct SupervisorLink {
     layout: Layout,
     /// The number of shims that were requested and are not ready yet.
     wanted: usize,
@@ -186,7 +191,7 @@ struct Pump {
     troubles: Troubles,
 }
 
-impl Pump {
+impl SupervisorLink {
     async fn run(mut self, mut supervisor: Connected, mut inbox: mpsc::Receiver<Order>) {
         loop {
             let (socket, child) = supervisor;
@@ -277,14 +282,14 @@ impl Pump {
                     }
                     lines.push(&chunk[..count])?;
                     while let Some(reply) = lines.take()? {
-                        self.answered(reply).await;
+                        self.handle_reply(reply).await;
                     }
                 }
             }
         }
     }
 
-    async fn answered(&mut self, reply: SupervisorReply) {
+    async fn handle_reply(&mut self, reply: SupervisorReply) {
         match reply {
             SupervisorReply::Ready { shim } => {
                 self.wanted = self.wanted.saturating_sub(1);
@@ -299,7 +304,7 @@ impl Pump {
             SupervisorReply::Failed { .. }
             | SupervisorReply::Stopping { .. }
             | SupervisorReply::Stopped { .. } => {}
-            SupervisorReply::ProcessesShort { is_short } => {
+            SupervisorReply::ProcessShortage { is_short } => {
                 let text = is_short.then(|| NO_PROCESSES.to_owned());
                 if self.troubles.note(Trouble::Processes, text) && is_short {
                     tracing::error!("{NO_PROCESSES}");

@@ -7,8 +7,8 @@ use std::io;
 
 use super::{
     core::{FinalRecord, Knowledge},
-    emergency::is_of_disk,
-    finished::Finished,
+    emergency::is_disk_failure,
+    finished::FinishedTasks,
     incarnation::DirectoryId,
     layout::Layout,
 };
@@ -23,9 +23,9 @@ use crate::{
 pub struct TaskMemory {
     layout: Layout,
     directory: DirectoryId,
-    finished: Finished,
+    finished: FinishedTasks,
     /// The records in the emergency directory, which were written while the disk could not be written.
-    emergency: Option<Finished>,
+    emergency: Option<FinishedTasks>,
 }
 
 /// Returns the number of days since the Unix epoch.
@@ -39,9 +39,9 @@ impl TaskMemory {
     /// # Errors
     /// When the disk cannot be read or written.
     pub fn open(layout: Layout, directory: DirectoryId) -> io::Result<Self> {
-        let finished = Finished::open(&Disk::default(), &layout.finished(), today())?;
+        let finished = FinishedTasks::open(&Disk::default(), &layout.finished(), today())?;
         let emergency = layout.emergency_finished().filter(|path| path.exists());
-        let open = |path: std::path::PathBuf| Finished::open(&Disk::default(), &path, today());
+        let open = |path: std::path::PathBuf| FinishedTasks::open(&Disk::default(), &path, today());
         Ok(Self { emergency: emergency.map(open).transpose()?, layout, directory, finished })
     }
 
@@ -101,10 +101,10 @@ impl TaskMemory {
             return Ok(());
         }
         match self.finished.insert(id, today(), record.clone()) {
-            Err(error) if is_of_disk(&error) => {
+            Err(error) if is_disk_failure(&error) => {
                 if self.emergency.is_none() {
-                    let path = self.layout.emergency().make()?.join("finished.log");
-                    self.emergency = Some(Finished::open(&Disk::default(), &path, today())?);
+                    let path = self.layout.emergency().create()?.join("finished.log");
+                    self.emergency = Some(FinishedTasks::open(&Disk::default(), &path, today())?);
                 }
                 self.emergency.as_mut().map_or(Err(error), |emergency| emergency.insert(id, today(), record))
             }

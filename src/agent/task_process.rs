@@ -50,7 +50,7 @@ impl TaskProcess {
     ///
     /// # Errors
     /// When the process is gone.
-    pub async fn say(&mut self, request: &TaskRequest) -> io::Result<()> {
+    pub async fn send(&mut self, request: &TaskRequest) -> io::Result<()> {
         self.write.write_all(&line(request)).await
     }
 
@@ -58,7 +58,7 @@ impl TaskProcess {
     ///
     /// # Errors
     /// When the process is gone.
-    pub async fn feed(&mut self, offset: u64, data: &[u8], is_last: bool) -> io::Result<()> {
+    pub async fn send_input(&mut self, offset: u64, data: &[u8], is_last: bool) -> io::Result<()> {
         let request = TaskRequest::Input { offset, length: data.len(), is_last };
         self.write.write_all(&line(&request)).await?;
         self.write.write_all(data).await
@@ -82,7 +82,7 @@ impl TaskProcess {
 
 /// The state of a task whose process does not answer, according to the disk.
 #[derive(Debug)]
-pub enum Found {
+pub enum TaskOnDisk {
     /// The task's process is alive.
     Live,
     /// The task ended in this way.
@@ -96,19 +96,19 @@ pub enum Found {
 ///
 /// # Errors
 /// When the disk cannot be read, or the ending was written by another version (`InvalidData`).
-pub fn find(layout: &Layout, id: TaskId) -> io::Result<Found> {
+pub fn find(layout: &Layout, id: TaskId) -> io::Result<TaskOnDisk> {
     let task = layout.task(id);
     if let Some(ending) = read_ending(&task)? {
-        return Ok(Found::Ended(ending));
+        return Ok(TaskOnDisk::Ended(ending));
     }
     if is_live(layout, id)? {
-        return Ok(Found::Live);
+        return Ok(TaskOnDisk::Live);
     }
     // It may have written its ending between the two checks.
     if let Some(ending) = read_ending(&task)? {
-        return Ok(Found::Ended(ending));
+        return Ok(TaskOnDisk::Ended(ending));
     }
-    Ok(Found::Lost(match record_of(&task)? {
+    Ok(TaskOnDisk::Lost(match record_of(&task)? {
         Some(record) if record.boot != boot_id()? => "the machine was rebooted while it ran",
         Some(_) => "its process on the agent was killed",
         None => "its record on the agent did not survive",
@@ -142,7 +142,7 @@ fn is_of_this_boot(task: &TaskLayout) -> io::Result<bool> {
 /// # Errors
 /// When the disk cannot be read.
 pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<TaskEnding> {
-    let end_offset = spool::whole_end(&Disk::default(), &layout.task(id).spool())?;
+    let end_offset = spool::intact_end(&Disk::default(), &layout.task(id).spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.into()));
     Ok(TaskEnding { outcome, end_offset, duration_ns: 0 })
 }
@@ -167,7 +167,7 @@ pub async fn kill(
     grace_ms: u32,
 ) -> io::Result<()> {
     let is_told = match TaskProcess::connect(&layout.task(id)) {
-        Some(mut process) => process.say(&TaskRequest::Kill { by, seal, grace_ms }).await.is_ok(),
+        Some(mut process) => process.send(&TaskRequest::Kill { by, seal, grace_ms }).await.is_ok(),
         None => false,
     };
     if !is_told && is_live(layout, id)? {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ending_of_which_a_power_failure_kept_the_name_alone_is_none() {
+    fn an_empty_ending_after_a_power_failure_is_ignored() {
         let (_dir, layout, id) = task();
         let ending =
             TaskEnding { outcome: Ending::Exited(3).into(), end_offset: OutputOffset(5), duration_ns: 1 };
@@ -228,7 +228,7 @@ mod tests {
             fs::write(layout.task(id).ending(), written).unwrap();
             let text = String::from_utf8_lossy(written);
             match find(&layout, id) {
-                Ok(Found::Lost(reason)) => {
+                Ok(TaskOnDisk::Lost(reason)) => {
                     assert!(is_lost, "{text}");
                     assert_eq!(reason, "the machine was rebooted while it ran");
                     let ending = ending_of_lost(&layout, id, reason).unwrap();
@@ -244,15 +244,15 @@ mod tests {
             }
         }
         fs::write(layout.task(id).ending(), whole).unwrap();
-        assert!(matches!(find(&layout, id), Ok(Found::Ended(found)) if found == ending));
+        assert!(matches!(find(&layout, id), Ok(TaskOnDisk::Ended(found)) if found == ending));
     }
 
     #[tokio::test]
-    async fn a_task_that_lives_and_cannot_be_told_to_stop_is_told_again() {
+    async fn a_kill_of_a_live_task_that_cannot_be_reached_is_an_error() {
         let (_dir, layout, id) = task();
         kill(&layout, id, "ana".into(), None, 1).await.expect("there is nothing to kill");
         let lock = Lock::try_take(&layout.task(id).lock()).unwrap().unwrap();
-        assert!(matches!(find(&layout, id), Ok(Found::Live)));
+        assert!(matches!(find(&layout, id), Ok(TaskOnDisk::Live)));
         assert!(kill(&layout, id, "ana".into(), None, 1).await.is_err(), "it lives, and was not told");
         let socket = socket::listen(&layout.task(id).socket(), 0o600).unwrap();
         kill(&layout, id, "ana".into(), None, 1).await.expect("it was told");

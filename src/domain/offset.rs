@@ -28,14 +28,15 @@ impl OutputOffset {
 impl Add<u64> for OutputOffset {
     type Output = Self;
 
+    /// Returns the position that is this many bytes later, at most [`OutputOffset::MAX`].
     fn add(self, bytes: u64) -> Self {
-        Self(self.0 + bytes)
+        Self(self.0.saturating_add(bytes))
     }
 }
 
 impl AddAssign<u64> for OutputOffset {
     fn add_assign(&mut self, bytes: u64) {
-        self.0 += bytes;
+        *self = *self + bytes;
     }
 }
 

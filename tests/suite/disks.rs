@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 use sloth_runner::{
-    agent::{emergency::takes_nothing, layout::Layout},
+    agent::{emergency::is_unwritable, layout::Layout},
     domain::ids::TaskId,
 };
 
@@ -225,9 +225,9 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     until("the list says so", || {
         rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is read-only; commands run in memory")
     });
-    assert!(takes_nothing(&path), "as of one that failed");
+    assert!(is_unwritable(&path), "as of one that failed");
     remount(MsFlags::empty()).unwrap();
-    assert!(!takes_nothing(&path));
+    assert!(!is_unwritable(&path));
     assert_eq!(rig.on("a", "echo after").out, "after\n");
     until("the list says nothing more", || rig.agent("a").is_some_and(|agent| agent["hint"].is_null()));
     let emergency = Layout::new(rig.agent_dir("a")).emergency().path().unwrap();

@@ -7,7 +7,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use sloth_runner::{agent::spool::whole_end, domain::offset::OutputOffset, sys::disk::Disk};
+use sloth_runner::{agent::spool::intact_end, domain::offset::OutputOffset, sys::disk::Disk};
 
 /// A command that prints numbers before and after a gate file appears, and what it prints.
 fn gated(rig: &TestCluster) -> (String, String) {
@@ -437,7 +437,7 @@ fn the_last_output_of_a_command_is_read_however_long_the_agent_must_wait() {
     let master = Pid::from_raw(rig.master_pid());
     kill(master, Signal::SIGSTOP).unwrap();
     rig.file("gate", b"");
-    let spooled = |task: &fs::DirEntry| whole_end(&Disk::default(), &task.path().join("spool"));
+    let spooled = |task: &fs::DirEntry| intact_end(&Disk::default(), &task.path().join("spool"));
     until("the agent keeps all that it may", || {
         let mut tasks = fs::read_dir(rig.path("agent-a").join("tasks")).unwrap().flatten();
         tasks.any(|task| spooled(&task).is_ok_and(|end| end == OutputOffset(kept + 1)))

@@ -124,7 +124,7 @@ struct Stream {
     sending: Option<(u64, u64)>,
     /// The offset from which the master has requested output, and up to which the agent may send.
     requested: Option<(u64, u64)>,
-    said_end: bool,
+    reported_end: bool,
     /// The master has all output before this offset, from this stream or from before it.
     received: u64,
     /// Whether an Open that is not sent yet gives no permission to start.
@@ -215,7 +215,7 @@ struct Simulation {
     /// The wall clock of the master minus the true time.
     wall: i64,
     /// The agent's clock minus the true time.
-    apart: u64,
+    clock_offset: u64,
     /// When the master was started, by the true time.
     started: u64,
     master: Master,
@@ -269,7 +269,7 @@ struct Simulation {
     /// The reply number of the last drain.
     drain_reply: u64,
     /// The outcome that was reported.
-    told: Option<Outcome>,
+    reported: Option<Outcome>,
     /// Whether the agent's memory of the task was destroyed.
     was_forgotten: bool,
     was_restored: bool,
@@ -316,7 +316,7 @@ impl Simulation {
             dice,
             time: 1_000_000,
             wall: 5_000_000,
-            apart: 77_000,
+            clock_offset: 77_000,
             started: 1_000_000,
             master: Master::new(
                 Policy::default(),
@@ -355,7 +355,7 @@ impl Simulation {
             was_drained: false,
             is_drained: false,
             drain_reply: 100,
-            told: None,
+            reported: None,
             was_forgotten: false,
             was_restored: false,
             clock_jumped: false,
@@ -391,7 +391,7 @@ impl Simulation {
 
     /// The agent's clock.
     fn boottime(&self) -> u64 {
-        self.time + self.apart
+        self.time + self.clock_offset
     }
 
     fn step(&mut self, input: Input) {
@@ -445,12 +445,15 @@ impl Simulation {
                 }
                 Effect::Publish(_, published) => {
                     if let Some(outcome) = published.state.outcome() {
-                        let told = self.told.clone().unwrap_or_else(|| outcome.clone());
-                        assert!(self.may_tell(&told, outcome), "reported {told}, and then {outcome}");
-                        self.told = Some(outcome.clone());
+                        let reported = self.reported.clone().unwrap_or_else(|| outcome.clone());
+                        assert!(
+                            self.may_report(&reported, outcome),
+                            "reported {reported}, and then {outcome}"
+                        );
+                        self.reported = Some(outcome.clone());
                     }
                 }
-                Effect::JobEnded(..) => assert!(self.told.is_some(), "the job ended before its task"),
+                Effect::JobEnded(..) => assert!(self.reported.is_some(), "the job ended before its task"),
                 Effect::OutcomeStored(_) => {
                     for stream in &mut self.streams {
                         stream.outcome_stored |= stream.master_alive;
@@ -481,7 +484,7 @@ impl Simulation {
             to_master: VecDeque::new(),
             sending: None,
             requested: None,
-            said_end: false,
+            reported_end: false,
             received: from,
             is_withdrawn: false,
             handing_over: false,
@@ -638,7 +641,7 @@ impl Simulation {
     fn reboot_agent(&mut self) {
         self.trace(|| "reboot_agent".to_owned());
         self.boot += 1;
-        self.apart += 1_000;
+        self.clock_offset += 1_000;
         self.was_forgotten = true;
         if let Some(command) = &mut self.command
             && command.ending.is_none()
@@ -683,7 +686,7 @@ impl Simulation {
         (self.disk, self.log) = (disk, log);
         self.synced = self.log.len();
         // Reports of the lost store do not bind the restored one.
-        (self.told, self.is_stopped, self.is_drained, self.was_restored) = (None, false, false, true);
+        (self.reported, self.is_stopped, self.is_drained, self.was_restored) = (None, false, false, true);
         self.is_stopped_unrecorded = false;
         self.extend_deadline(self.clock_jumped);
         self.start_master();
@@ -891,8 +894,8 @@ impl Simulation {
         let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
         assert!(!is_stopped, "started after an operator was notified that it cannot");
         // A lost outcome does not say that the command never started.
-        let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
-        assert!(told.is_none(), "started after its outcome was reported: {told:?}");
+        let reported = self.reported.as_ref().filter(|reported| !matches!(reported.ending, Ending::Lost(_)));
+        assert!(reported.is_none(), "started after its outcome was reported: {reported:?}");
         assert_eq!(self.starts, 0, "started again");
         assert_eq!(spec.environment, [secret()], "its variables were deleted before it was started");
         self.starts += 1;
@@ -922,7 +925,7 @@ impl Simulation {
             Decision::NeverStarted(incarnation) | Decision::OtherIncarnation { incarnation, .. } => {
                 ToMaster::Unknown(incarnation)
             }
-            Decision::Expired | Decision::MemoryGone => ToMaster::Failed,
+            Decision::Expired | Decision::MemoryRemoved => ToMaster::Failed,
             Decision::Superseded(by) => ToMaster::Superseded(by),
             // Nothing of this agent can refuse a task: each process that fails has begun it.
             Decision::Refuse(_) | Decision::Unwritten(_) => unreachable!("{decision:?}"),
@@ -945,7 +948,8 @@ impl Simulation {
     fn agent_sends(&mut self, at: usize) {
         let stream = &mut self.streams[at];
         let (Some((sent, grant)), Some(command)) = (stream.sending, &self.command) else { return };
-        if self.frozen || !self.spool || !stream.agent_alive || self.finished.is_some() || stream.said_end {
+        if self.frozen || !self.spool || !stream.agent_alive || self.finished.is_some() || stream.reported_end
+        {
             return;
         }
         // A restored store has lost output that it had acknowledged: the agent reports a gap.
@@ -961,7 +965,7 @@ impl Simulation {
         } else if let Some(ending) = &command.ending
             && sent >= command.printed
         {
-            stream.said_end = true;
+            stream.reported_end = true;
             stream.to_master.push_back(ToMaster::Ended(ending.clone(), command.printed));
         }
     }
@@ -1090,7 +1094,7 @@ impl Simulation {
         }
     }
 
-    fn passes(&mut self, milliseconds: u64) {
+    fn advance(&mut self, milliseconds: u64) {
         self.time += milliseconds;
         if self.session > SessionId(0) && !self.frozen && !self.silent {
             self.step(Input::Heard(self.session));
@@ -1164,11 +1168,11 @@ impl Simulation {
             (276..=283, ..) => self.start_ends(),
             (248..=252, ..) => {
                 let long = [3_000, 12_000, 40_000, 90_000][pick(&mut self.dice, 4).unwrap()];
-                self.passes(long);
+                self.advance(long);
             }
             _ => {
                 let short = self.dice.roll(500);
-                self.passes(short);
+                self.advance(short);
             }
         }
     }
@@ -1195,7 +1199,7 @@ impl Simulation {
                 self.agent_sends(at);
                 self.deliver_to_master(at);
             }
-            self.passes(200);
+            self.advance(200);
             let is_live = self.disk.job.as_ref().is_some_and(|stored| stored.job.ended_ms.is_none());
             let is_kept = self.spool && self.finished.is_none() && !self.is_deleted;
             if !is_live && !is_kept && self.writes.is_empty() {
@@ -1209,12 +1213,12 @@ impl Simulation {
         false
     }
 
-    /// Reports whether `now` may follow an outcome that was `told`. A reported outcome is final, with one
+    /// Reports whether `now` may follow an outcome that was `reported`. A reported outcome is final, with one
     /// exception: an outcome of the agent is reported before the master has stored it. It becomes lost if
     /// that master dies and the agent loses its memory before it reports again.
-    fn may_tell(&self, told: &Outcome, now: &Outcome) -> bool {
+    fn may_report(&self, reported: &Outcome, now: &Outcome) -> bool {
         let is_lost = matches!(now.ending, Ending::Lost(_));
-        told == now || (is_lost && told.is_agents_own() && (self.was_forgotten || self.is_deleted))
+        reported == now || (is_lost && reported.is_agents_own() && (self.was_forgotten || self.is_deleted))
     }
 
     /// Checks that the stored outcome is the reported one, and true.
@@ -1224,8 +1228,8 @@ impl Simulation {
         };
         let TaskState::Ended(outcome) = &stored.tasks[0].task.state else { panic!("no outcome") };
         assert_eq!(stored.options.environment, [], "the command's variables are kept after its end");
-        if let Some(told) = &self.told {
-            assert!(self.may_tell(told, outcome), "reported {told}, and stored {outcome}");
+        if let Some(reported) = &self.reported {
+            assert!(self.may_report(reported, outcome), "reported {reported}, and stored {outcome}");
         }
         let whole: Vec<u8> = (0..LENGTH).map(byte).collect();
         match &outcome.ending {

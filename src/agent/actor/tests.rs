@@ -32,7 +32,7 @@ fn agent(root: &Path) -> Agent {
         direct: None,
     };
     let (orders, _) = mpsc::channel(1);
-    let supervisor = (Supervisor::nobody(), Troubles::default());
+    let supervisor = (Supervisor::disconnected(), Troubles::default());
     let (agent, core) = Agent::new(description, layout, supervisor, directory, orders, false).unwrap();
     tokio::spawn(core);
     agent
@@ -114,11 +114,11 @@ async fn memory_that_is_removed_begins_another_incarnation_of_which_the_master_i
     let decision = decision(&agent, attach).await;
     assert!(matches!(decision, Decision::OtherIncarnation { .. }), "{decision:?}");
     assert_ne!(incarnation(&agent).await, life);
-    agent.renewed.notified().await;
+    agent.incarnation_changed.notified().await;
     // Without a task the next check finds it.
     std::fs::remove_dir_all(agent.layout.tasks()).unwrap();
     agent.tell(Input::CheckMemory).await;
-    agent.renewed.notified().await;
+    agent.incarnation_changed.notified().await;
 }
 
 #[tokio::test]
@@ -138,8 +138,8 @@ async fn every_start_during_which_the_memory_was_removed_reports_that() {
     let directory = DirectoryId::open(&layout, true).unwrap();
     let incarnation = directory.incarnation().unwrap();
     let (inbox, _messages) = mpsc::channel(8);
-    let shown = Shown { stopping: watch::channel(false).0, renewed: Arc::default() };
-    let (name, supervisor) = ("a".parse().unwrap(), Supervisor::nobody());
+    let shown = Shown { stopping: watch::channel(false).0, incarnation_changed: Arc::default() };
+    let (name, supervisor) = ("a".parse().unwrap(), Supervisor::disconnected());
     let mut actor =
         Actor::new(Arc::clone(&layout), name, supervisor, directory, inbox.downgrade(), shown).unwrap();
     let mut opened = Vec::new();
@@ -154,9 +154,9 @@ async fn every_start_during_which_the_memory_was_removed_reports_that() {
     };
     assert_eq!(fail(0), Decision::Refuse("the agent cannot start it: no process".to_owned()));
     fs::remove_dir_all(layout.tasks()).unwrap();
-    assert_eq!(fail(1), Decision::MemoryGone);
+    assert_eq!(fail(1), Decision::MemoryRemoved);
     // The memory was replaced meanwhile.
-    assert_eq!(fail(2), Decision::MemoryGone);
+    assert_eq!(fail(2), Decision::MemoryRemoved);
 }
 
 #[tokio::test]

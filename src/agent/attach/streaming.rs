@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The state of a task when an Attach begins to stream it.
-pub(super) struct Hold {
+pub(super) struct TaskConnection {
     pub(super) process: Option<TaskProcess>,
     /// Whether the process was asked to report new output, and has not answered.
     pub(super) waits: bool,
@@ -27,7 +27,7 @@ pub(super) struct Hold {
     pub(super) is_of_other_boot: bool,
 }
 
-impl Hold {
+impl TaskConnection {
     /// Returns the state of a task that was started on this connection to its process.
     pub(super) fn fresh(process: TaskProcess, is_fed: bool) -> Self {
         Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
@@ -57,12 +57,12 @@ pub(super) struct SpoolStream {
     pub(super) ending: Option<TaskEnding>,
     /// Whether the process was asked to report new output, and has not answered.
     pub(super) waits: bool,
-    pub(super) feeding: Feeding,
+    pub(super) feeding: InputRelay,
 }
 
 /// The state of the transfer of input to the command.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Feeding {
+pub(super) struct InputRelay {
     /// Whether the command reads input from an operator.
     pub(super) is_wanted: bool,
     /// Whether the process was asked to report how much input it has read.
@@ -81,7 +81,7 @@ impl SpoolStream {
         if let (true, false, Some(process)) =
             (self.feeding.is_wanted, self.feeding.is_asked, &mut self.process)
         {
-            let _ = process.say(&TaskRequest::WatchInput).await;
+            let _ = process.send(&TaskRequest::WatchInput).await;
             self.feeding.is_asked = true;
         }
         if self.waits || self.ending.is_some() || self.spooled > self.reader.offset() {
@@ -90,12 +90,12 @@ impl SpoolStream {
         if let Some(process) = &mut self.process {
             let wait = TaskRequest::Wait { past: self.spooled };
             // If the process has ended, so does the connection, which is noticed when it is read.
-            let _ = process.say(&wait).await;
+            let _ = process.send(&wait).await;
             self.waits = true;
         }
     }
 
-    pub(super) fn heard(&mut self, reply: Option<TaskReply>) {
+    pub(super) fn handle_reply(&mut self, reply: Option<TaskReply>) {
         match reply {
             Some(TaskReply::InputTaken { .. } | TaskReply::Held { .. }) => return,
             Some(TaskReply::Spooled { end }) => self.spooled = end,
@@ -123,12 +123,12 @@ impl SpoolStream {
                 if let Some(process) = &mut self.process {
                     self.feeding.has_begun = true;
                     // A process that has ended reads no input; the end of its connection is noticed.
-                    let _ = process.feed(stdin.offset, &stdin.data, stdin.is_end).await;
+                    let _ = process.send_input(stdin.offset, &stdin.data, stdin.is_end).await;
                 }
             }
             AttachRequest::WindowSize(WindowSize { rows, columns }) => {
                 if let Some(process) = &mut self.process {
-                    let _ = process.say(&TaskRequest::Resize { rows, columns }).await;
+                    let _ = process.send(&TaskRequest::Resize { rows, columns }).await;
                 }
             }
             _ => {}
@@ -138,7 +138,7 @@ impl SpoolStream {
 
     pub(super) async fn acknowledge(&mut self, offset: OutputOffset) -> io::Result<()> {
         if let Some(process) = &mut self.process {
-            let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
+            let _ = process.send(&TaskRequest::Acknowledge { offset }).await;
             Ok(())
         } else if self.ending.is_some() {
             spool::drop_before(&Disk::default(), &self.task.spool(), offset)

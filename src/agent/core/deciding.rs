@@ -208,7 +208,7 @@ impl Core {
             Some(Decision::Expired)
         } else if self.is_stopping {
             Some(Decision::Refuse("the agent is stopping".to_owned()))
-        } else if self.guards_master && !by_admin {
+        } else if self.admins_only && !by_admin {
             Some(Decision::Refuse(FOR_ADMINS_ONLY.to_owned()))
         } else {
             None
@@ -291,7 +291,7 @@ impl Core {
                 Decision::NeverStarted(incarnation)
             }
             // The look-up has found that the memory was removed, perhaps during the start.
-            Ok(Knowledge::Nothing) if attach.incarnation != self.incarnation => Decision::MemoryGone,
+            Ok(Knowledge::Nothing) if attach.incarnation != self.incarnation => Decision::MemoryRemoved,
             Ok(Knowledge::Nothing) => Decision::Refuse(format!("the agent cannot start it: {reason}")),
             Err(error) => {
                 self.effects.push(Effect::Opened(attach.id, reply.ticket(), Err(error)));

@@ -42,7 +42,7 @@ impl LeftOver {
     }
 
     /// Begins a removal that is due. Answers the callers if nothing is left over.
-    pub(super) fn settle(&mut self, now: Boottime, effects: &mut Vec<Effect>) {
+    pub(super) fn begin_removal(&mut self, now: Boottime, effects: &mut Vec<Effect>) {
         if self.is_removing {
             return;
         }

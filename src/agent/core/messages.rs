@@ -92,7 +92,7 @@ pub enum Decision {
     /// Answer that the permission has expired. The master may send a new one.
     Expired,
     /// Answer that the agent's memory of tasks was removed before the task started. The master asks again.
-    MemoryGone,
+    MemoryRemoved,
     /// Answer that the task is not started, for this reason.
     Refuse(String),
     /// An Attach with this higher attempt has the task.
@@ -175,7 +175,7 @@ pub enum Input {
     /// The master has accepted the session.
     Welcomed {
         /// Whether only administrators may run commands, since the agent is on the master's machine.
-        guards_master: bool,
+        admins_only: bool,
         /// The revision of the master's store.
         revision: SealedRevision,
         /// When the message was sent.

@@ -41,7 +41,7 @@ pub struct Core {
     pub(super) left_over: LeftOver,
     pub(super) is_stopping: bool,
     /// The agent is on the master's machine and could read its keys: only administrators may run commands here.
-    pub(super) guards_master: bool,
+    pub(super) admins_only: bool,
     seen: SealedRevision,
     /// The CA of the master whose store has that revision.
     seen_of: Option<Fingerprint>,
@@ -61,7 +61,7 @@ impl Core {
             undated: Vec::new(),
             left_over: LeftOver::default(),
             is_stopping: false,
-            guards_master: false,
+            admins_only: false,
             seen,
             seen_of,
             master_clock: None,
@@ -84,7 +84,7 @@ impl Core {
         self.now = now;
         match input {
             Input::Open(attach, reply) => {
-                self.see(attach.revision);
+                self.note_revision(attach.revision);
                 let date_by = now.saturating_add(WAIT_FOR_CLOCK_MS);
                 self.ask(attach.id, Question::Open { attach, reply, date_by });
             }
@@ -101,16 +101,16 @@ impl Core {
             }
             Input::CheckMemory => self.effects.push(Effect::CheckMemory),
             Input::BelongTo(ca) => self.belong_to(ca),
-            Input::Welcomed { guards_master, revision, sent, echo } => {
+            Input::Welcomed { admins_only, revision, sent, echo } => {
                 // Before the clock is noted, since that decides on the Attaches that wait for it.
-                self.guards_master = guards_master;
-                self.see(revision);
+                self.admins_only = admins_only;
+                self.note_revision(revision);
                 self.save_seen();
                 self.note_master_clock(sent, echo);
             }
             Input::Pinged { revision, sent, echo } => {
                 if let Some(revision) = revision {
-                    self.see(revision);
+                    self.note_revision(revision);
                     self.save_seen();
                 }
                 self.note_master_clock(sent, echo);
@@ -137,8 +137,8 @@ impl Core {
             }
             Input::Tick => {}
         }
-        self.ask_undated(|undated| now >= undated.until);
-        self.left_over.settle(now, &mut self.effects);
+        self.retry_undated(|undated| now >= undated.until);
+        self.left_over.begin_removal(now, &mut self.effects);
         std::mem::take(&mut self.effects)
     }
 
@@ -153,7 +153,7 @@ impl Core {
         self.effects.push(Effect::Reply(to.ticket(), answer.into()));
     }
 
-    fn see(&mut self, revision: SealedRevision) {
+    fn note_revision(&mut self, revision: SealedRevision) {
         self.seen = self.seen.max(revision);
     }
 
@@ -171,11 +171,11 @@ impl Core {
 
     fn note_master_clock(&mut self, sent: SentAt, echo: Option<Echo>) {
         self.master_clock = Some(MasterClock::note(self.master_clock, sent, echo, self.now));
-        self.ask_undated(|_| true);
+        self.retry_undated(|_| true);
     }
 
     /// Decides again on Attaches that wait for the master's clock.
-    fn ask_undated(&mut self, which: impl Fn(&Undated) -> bool) {
+    fn retry_undated(&mut self, which: impl Fn(&Undated) -> bool) {
         for Undated { attach, reply, until } in
             self.undated.extract_if(.., |undated| which(undated)).collect::<Vec<_>>()
         {

@@ -265,20 +265,20 @@ fn on_the_masters_machine_only_administrators_start_tasks() {
         attach.start.as_mut().unwrap().spec.by_admin = by_admin;
         attach
     };
-    let welcomed = |guards_master| Input::Welcomed {
-        guards_master,
+    let welcomed = |admins_only| Input::Welcomed {
+        admins_only,
         revision: SealedRevision::default(),
         sent: SentAt { clock: 7, at_ms: 1 },
         echo: None,
     };
-    for (guards_master, by_admin, may_start) in
+    for (admins_only, by_admin, may_start) in
         [(true, true, true), (true, false, false), (false, false, true), (false, true, true)]
     {
         let mut world = World::new();
         world.step(welcomed(true));
-        world.step(welcomed(guards_master));
+        world.step(welcomed(admins_only));
         let decision = world.decide(by(by_admin, 1));
-        assert_eq!(world.starts == 1, may_start, "{guards_master} {by_admin}");
+        assert_eq!(world.starts == 1, may_start, "{admins_only} {by_admin}");
         assert_eq!(matches!(decision, Some(Decision::Refuse(_))), !may_start);
     }
     let mut world = World::knowing(Knowledge::Spooled);

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{Agent, AgentError, DiskError, Input, Message};
 use crate::{
     agent::{
-        emergency::{takes_nothing, trouble_of},
+        emergency::{is_unwritable, problem_of},
         supervisor::server::{known_tasks, live_tasks},
     },
     domain::ids::TaskId,
@@ -66,10 +66,10 @@ impl Agent {
 
     fn troubles_now(&self) -> Vec<String> {
         let tasks = self.layout.tasks();
-        let disk = trouble_of(&tasks).or_else(|| {
+        let disk = problem_of(&tasks).or_else(|| {
             // Checked only if a task was started in memory before.
             let is_suspect = self.layout.emergency().path().is_some();
-            (is_suspect && takes_nothing(&tasks)).then_some("not taking anything")
+            (is_suspect && is_unwritable(&tasks)).then_some("not taking anything")
         });
         let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
         let files = are_scarce().then(|| "nearly all of its descriptors are in use".to_owned());

@@ -36,7 +36,7 @@ proptest! {
         let from = (all.len() as f64 * from_share) as usize;
         let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), OutputOffset(from as u64));
         prop_assert!(read_all(&mut reader, writer.end()) == all[from..]);
-        prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(all.len() as u64));
+        prop_assert_eq!(intact_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(all.len() as u64));
     }
 }
 
@@ -65,11 +65,11 @@ proptest! {
                 writer.acknowledge(OutputOffset(read.saturating_sub(behind as u64 * 1_000_000)), is_tight).unwrap();
             }
             if is_tight {
-                prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(written));
+                prop_assert_eq!(intact_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(written));
             }
         }
         let unacknowledged = writer.end().since(writer.acknowledged());
-        let bound = unacknowledged / SEGMENT + 2 + KEPT as u64 + 1;
+        let bound = unacknowledged / SEGMENT + 2 + MAX_SPARE_SEGMENTS as u64 + 1;
         prop_assert!(segments(&Disk::default(), dir.path()).unwrap().len() as u64 <= bound);
     }
 }
@@ -129,9 +129,9 @@ fn a_spool_whose_master_keeps_up_takes_a_few_segments_and_one_on_a_tight_volume_
         for _ in 0..70 {
             writer.append(Stream::Stdout, 0, &chunk).unwrap();
         }
-        assert!(there() > KEPT + 1);
+        assert!(there() > MAX_SPARE_SEGMENTS + 1);
         writer.acknowledge(writer.end(), false).unwrap();
-        assert_eq!((writer.acknowledged(), there()), (writer.end(), KEPT + 1));
+        assert_eq!((writer.acknowledged(), there()), (writer.end(), MAX_SPARE_SEGMENTS + 1));
     }
     writer.acknowledge(writer.end(), true).unwrap();
     assert_eq!(there(), 1);
@@ -194,7 +194,7 @@ fn a_torn_end_is_not_read() {
     let path = segment_path(dir.path(), OutputOffset::START);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
+    assert_eq!(intact_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_damaged_frame_ends_a_spool() {
     assert_eq!(read_all(&mut reader, writer.end()), b"whole");
     assert_eq!(reader.read(writer.end()).unwrap(), Read::Nothing);
     assert_eq!(reader.offset(), OutputOffset(5));
-    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
+    assert_eq!(intact_end(&Disk::default(), dir.path()).unwrap(), OutputOffset(5));
 }
 
 /// A spool on a disk that fails at any call.
@@ -321,7 +321,7 @@ fn a_spool_on_a_failing_disk_loses_nothing_with_its_processes_and_invents_nothin
         if seed % 2 == 0 {
             history.model.restart();
             history.start_reading_anew(false);
-            let whole = whole_end(&history.disk, &history.directory).unwrap();
+            let whole = intact_end(&history.disk, &history.directory).unwrap();
             // The last write may have failed although all of it was written.
             assert!(whole >= history.written, "seed {seed}");
             history.read_on(whole).unwrap();
@@ -329,7 +329,7 @@ fn a_spool_on_a_failing_disk_loses_nothing_with_its_processes_and_invents_nothin
         } else {
             history.model.crash();
             history.start_reading_anew(true);
-            let whole = whole_end(&history.disk, &history.directory).unwrap();
+            let whole = intact_end(&history.disk, &history.directory).unwrap();
             assert!(whole <= history.written, "seed {seed}");
             shortened += u32::from(whole < history.written);
             // Missing output is allowed at the end, even though it was not acknowledged.

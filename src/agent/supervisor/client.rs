@@ -36,7 +36,7 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
     command
         .args(["agent", "supervisor", "--data-dir"])
         .arg(layout.root())
-        .args(layout.is_of_many().then_some("--of-many"))
+        .args(layout.is_one_of_many().then_some("--of-many"))
         .env_clear()
         .envs(std::env::vars_os().filter(|(name, _)| name == "LANG"))
         .current_dir("/")

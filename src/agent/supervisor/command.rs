@@ -17,7 +17,7 @@ use nix::unistd::{User, getuid};
 use super::{
     input::Input,
     protocol::{TaskRecord, line},
-    reserve::is_short,
+    reserve::is_out_of_processes,
 };
 use crate::{
     domain::{
@@ -68,8 +68,8 @@ impl Account {
 
 /// How long to try to start a command while there are no free process ids. The next constant is the pause
 /// between two attempts.
-const START_TRIES: Duration = Duration::from_secs(1);
-const START_AGAIN: Duration = Duration::from_millis(10);
+const START_RETRY_TIMEOUT: Duration = Duration::from_secs(1);
+const START_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A command that was started, and the ends of its pipes.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub(super) struct Started {
 
 /// Starts a task's command with pipes, or in a terminal.
 ///
-/// If there are no free process ids, calls `no_process` once, and retries for [`START_TRIES`].
+/// If there are no free process ids, calls `no_process` once, and retries for [`START_RETRY_TIMEOUT`].
 ///
 /// # Errors
 /// The reason as text, when nothing was started.
@@ -107,11 +107,11 @@ pub(super) fn start_command(
         StandardInput::Terminal(terminal) => in_terminal(&program, terminal),
     };
     let mut started = start();
-    if started.as_ref().is_err_and(is_short) {
+    if started.as_ref().is_err_and(is_out_of_processes) {
         no_process();
-        let until = Instant::now() + START_TRIES;
-        while started.as_ref().is_err_and(is_short) && Instant::now() < until {
-            std::thread::sleep(START_AGAIN);
+        let until = Instant::now() + START_RETRY_TIMEOUT;
+        while started.as_ref().is_err_and(is_out_of_processes) && Instant::now() < until {
+            std::thread::sleep(START_RETRY_INTERVAL);
             started = start();
         }
     }

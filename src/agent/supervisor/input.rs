@@ -29,7 +29,7 @@ pub(super) struct Input {
 
 /// How much of its input a command has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct InputProgress {
     /// The number of bytes that were written to it.
     pub(super) offset: u64,
     /// Whether the command needs no more input: it has everything, or does not read any more.
@@ -103,9 +103,9 @@ impl Input {
     }
 
     /// Returns how much of the input the command has read.
-    pub(super) fn taken(&self) -> Taken {
+    pub(super) fn taken(&self) -> InputProgress {
         let waiting = (self.waiting.len() as u64).min(self.received);
-        Taken {
+        InputProgress {
             offset: self.received - waiting,
             is_over: self.end.is_none() || self.is_complete && waiting == 0,
         }
@@ -139,12 +139,12 @@ mod tests {
         assert!(input.take(0, b"one", false));
         drop(read);
         input.write();
-        assert_eq!(input.taken(), Taken { offset: 3, is_over: true });
+        assert_eq!(input.taken(), InputProgress { offset: 3, is_over: true });
         assert!(input.take(3, b"two", true) && input.writable().is_none());
     }
 
     #[test]
-    fn more_than_the_window_is_nobodys_protocol() {
+    fn more_than_the_window_violates_the_protocol() {
         let (_read, mut input) = pipe();
         assert!(input.take(0, &vec![0; usize::try_from(MAX_BUFFERED_BYTES).unwrap()], false));
         assert!(!input.take(MAX_BUFFERED_BYTES, b"x", false));
@@ -169,7 +169,7 @@ mod tests {
                 }
             }
             input.take(text.len() as u64, b"", true);
-            prop_assert_eq!(input.taken(), Taken { offset: text.len() as u64, is_over: true });
+            prop_assert_eq!(input.taken(), InputProgress { offset: text.len() as u64, is_over: true });
             read.read_to_end(&mut out).unwrap();
             prop_assert_eq!(out, text);
         }

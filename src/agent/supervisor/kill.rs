@@ -22,7 +22,7 @@ use crate::{
 /// How long KILL is repeated before the remaining processes are reported as left over.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 /// How often the tree is walked while it is being killed.
-pub const STEP: Duration = Duration::from_millis(10);
+pub const KILL_STEP_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A kill in progress.
 ///
@@ -36,12 +36,12 @@ pub struct Kill {
     /// The descendants of this process that were found: their ids and start times.
     seen: HashSet<(i32, u64)>,
     /// The process groups that have received TERM.
-    told: HashSet<i32>,
+    signalled_groups: HashSet<i32>,
 }
 
 /// The signal for a process that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notice {
+enum KillSignal {
     None,
     /// TERM to its whole process group.
     TermGroup,
@@ -58,11 +58,11 @@ impl Kill {
     /// later get no TERM. The first [`Self::step`] sends TERM.
     #[must_use]
     pub fn begin(grace: Duration, now: Instant, ticks: u64) -> Self {
-        Self { kill_at: now + grace, began: ticks, seen: HashSet::new(), told: HashSet::new() }
+        Self { kill_at: now + grace, began: ticks, seen: HashSet::new(), signalled_groups: HashSet::new() }
     }
 
     /// Shortens the grace to `grace` from `now`. Never extends it.
-    pub fn hurry(&mut self, grace: Duration, now: Instant) {
+    pub fn shorten_grace(&mut self, grace: Duration, now: Instant) {
         self.kill_at = self.kill_at.min(now + grace);
     }
 
@@ -73,10 +73,10 @@ impl Kill {
         let is_first = self.seen.is_empty();
         for process in &alive {
             match self.notice(process, own_group, is_first, now) {
-                Notice::None => {}
-                Notice::TermGroup => signal_group(process.group, &TERM),
-                Notice::Term => process.signal(&TERM),
-                Notice::Kill => process.signal(&[Signal::SIGKILL]),
+                KillSignal::None => {}
+                KillSignal::TermGroup => signal_group(process.group, &TERM),
+                KillSignal::Term => process.signal(&TERM),
+                KillSignal::Kill => process.signal(&[Signal::SIGKILL]),
             }
         }
         // A walk may miss processes: it is not atomic, and `/proc` may hide the processes of other users. So
@@ -88,22 +88,22 @@ impl Kill {
     /// Returns the signal for a process that was found. The processes of the first walk existed when the kill
     /// began. A process that a later walk finds also existed then if its start time is earlier. A group is
     /// signalled as a whole.
-    fn notice(&mut self, process: &ProcessEntry, own_group: i32, is_first: bool, now: Instant) -> Notice {
+    fn notice(&mut self, process: &ProcessEntry, own_group: i32, is_first: bool, now: Instant) -> KillSignal {
         let is_new = self.seen.insert((process.pid, process.started));
         if now >= self.kill_at {
-            return Notice::Kill;
+            return KillSignal::Kill;
         }
         let was_there = is_first || process.started < self.began;
-        if !is_new || !was_there || self.told.contains(&process.group) {
-            return Notice::None;
+        if !is_new || !was_there || self.signalled_groups.contains(&process.group) {
+            return KillSignal::None;
         }
         // A process that was just started has no group of its own yet. 0 is a group outside this container; a
         // signal to group 1 would reach all processes.
         if process.group == own_group || process.group <= 1 {
-            return Notice::Term;
+            return KillSignal::Term;
         }
-        self.told.insert(process.group);
-        Notice::TermGroup
+        self.signalled_groups.insert(process.group);
+        KillSignal::TermGroup
     }
 
     /// Returns the proof if the kill is over. `alive` is the number of found processes that are alive, `left`
@@ -148,18 +148,18 @@ pub(super) enum Cause {
 
 /// The state of the kill of a task's process tree.
 #[derive(Debug)]
-pub(super) enum Killing {
+pub(super) enum KillState {
     No,
     Begun(Kill, Cause),
     Done(KillProof, Cause),
 }
 
-impl Killing {
+impl KillState {
     /// Handles an order to kill. An order can arrive twice: a kill that left no process keeps its proof and
     /// its cause.
     pub(super) fn order(&mut self, order: Order, grace: Duration, now: Instant) {
         match self {
-            Self::Begun(kill, _) => kill.hurry(grace, now),
+            Self::Begun(kill, _) => kill.shorten_grace(grace, now),
             Self::Done(proof, _) if proof.left.is_empty() => {}
             Self::No | Self::Done(..) => {
                 *self = Self::Begun(Kill::begin(grace, now, started_now()), Cause::Cancel(order));
@@ -182,9 +182,9 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut kill = Kill::begin(seconds(10), now, 1);
         assert_eq!(kill.kill_at, now + seconds(10));
-        kill.hurry(seconds(20), now);
+        kill.shorten_grace(seconds(20), now);
         assert_eq!(kill.kill_at, now + seconds(10));
-        kill.hurry(seconds(3), now);
+        kill.shorten_grace(seconds(3), now);
         assert_eq!(kill.kill_at, now + seconds(3));
     }
 
@@ -195,26 +195,26 @@ mod tests {
     }
 
     #[test]
-    fn term_is_told_once_to_what_was_there_and_kill_again_and_again_to_what_is_left() {
+    fn term_is_sent_once_to_existing_processes_and_kill_repeatedly_to_the_rest() {
         let now = Instant::now();
         let mut kill = Kill::begin(Duration::from_secs(1), now, 100);
         let mut first = |pid, group, started| kill.notice(&process(pid, group, started), OWN, true, now);
-        assert_eq!(first(7, 7, 100), Notice::TermGroup, "started just before");
-        assert_eq!(first(8, 7, 20), Notice::None, "told with its group");
-        assert_eq!(first(9, 9, 20), Notice::TermGroup, "a group of its own");
-        assert_eq!(first(10, OWN, 100), Notice::Term, "not the whole group of what kills");
+        assert_eq!(first(7, 7, 100), KillSignal::TermGroup, "started just before");
+        assert_eq!(first(8, 7, 20), KillSignal::None, "told with its group");
+        assert_eq!(first(9, 9, 20), KillSignal::TermGroup, "a group of its own");
+        assert_eq!(first(10, OWN, 100), KillSignal::Term, "not the whole group of what kills");
         let almost = now + Duration::from_millis(999);
         let mut later = |pid, group, started| kill.notice(&process(pid, group, started), OWN, false, almost);
-        assert_eq!(later(7, 7, 100), Notice::None);
-        assert_eq!(later(11, 7, 100), Notice::None, "a handler has started it");
-        assert_eq!(later(12, 12, 100), Notice::None, "in a group of its own, too");
-        assert_eq!(later(13, 13, 99), Notice::TermGroup, "the first walk has missed it");
-        assert_eq!(later(14, 13, 99), Notice::None);
+        assert_eq!(later(7, 7, 100), KillSignal::None);
+        assert_eq!(later(11, 7, 100), KillSignal::None, "a handler has started it");
+        assert_eq!(later(12, 12, 100), KillSignal::None, "in a group of its own, too");
+        assert_eq!(later(13, 13, 99), KillSignal::TermGroup, "the first walk has missed it");
+        assert_eq!(later(14, 13, 99), KillSignal::None);
         let late = now + Duration::from_secs(1);
         for _ in 0..2 {
             for (pid, group, started) in [(7, 7, 100), (11, 7, 100), (12, 12, 100), (15, 15, 200)] {
                 let notice = kill.notice(&process(pid, group, started), OWN, false, late);
-                assert_eq!(notice, Notice::Kill, "{pid}");
+                assert_eq!(notice, KillSignal::Kill, "{pid}");
             }
         }
         assert_eq!(kill.seen.len(), 9);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_was_found_or_is_hidden_whether_its_ids_are_told_or_not() {
+    fn left_processes_are_found_or_hidden_with_or_without_ids() {
         let found = [ProcessEntry { state: 'D', ..process(7, 7, 1) }];
         assert_eq!(left(&found, || Some(vec![8])), [survivor(7, "disk wait")]);
         assert_eq!(left(&[], || None), []);
@@ -250,16 +250,16 @@ mod tests {
     #[test]
     fn what_withstood_a_kill_is_killed_again_when_that_is_asked_for() {
         let left = vec![Survivor { pid: 7, state: "in a system call".into() }];
-        let mut killing = Killing::Done(KillProof::new(3, left, 0), Cause::Cancel(order("ana")));
+        let mut killing = KillState::Done(KillProof::new(3, left, 0), Cause::Cancel(order("ana")));
         killing.order(order("bob"), Duration::ZERO, Instant::now());
-        assert!(matches!(killing, Killing::Begun(_, Cause::Cancel(by)) if by == order("bob")));
+        assert!(matches!(killing, KillState::Begun(_, Cause::Cancel(by)) if by == order("bob")));
     }
 
     #[test]
     fn an_order_that_comes_again_does_not_take_the_proof_from_the_first() {
         let proof = KillProof::new(3, Vec::new(), 0);
-        let mut killing = Killing::Done(proof.clone(), Cause::Cancel(order("ana")));
+        let mut killing = KillState::Done(proof.clone(), Cause::Cancel(order("ana")));
         killing.order(order("ana"), Duration::from_secs(5), Instant::now());
-        assert!(matches!(killing, Killing::Done(kept, _) if kept == proof));
+        assert!(matches!(killing, KillState::Done(kept, _) if kept == proof));
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    input::Taken,
+    input::InputProgress,
     protocol::{Lines, TaskReply, line},
 };
 use crate::domain::{offset::OutputOffset, outcome::TaskEnding};
@@ -21,16 +21,16 @@ pub(super) struct Client {
     pub(super) waits_past: Option<OutputOffset>,
     pub(super) reads: bool,
     /// The last reported reason for which the command is held back.
-    held_told: String,
-    /// Whether it waits for a report of consumed input that differs from `input_told`.
+    reported_held: String,
+    /// Whether it waits for a report of consumed input that differs from `reported_input`.
     pub(super) watches_input: bool,
-    pub(super) input_told: Taken,
+    pub(super) reported_input: InputProgress,
     /// Raw input that follows the last line: its offset, its length, and whether it is the last.
-    pub(super) input_due: Option<(u64, usize, bool)>,
+    pub(super) pending_input: Option<(u64, usize, bool)>,
 }
 
-/// The value of `input_told` before the first report. It differs from every real value.
-const UNTOLD: Taken = Taken { offset: u64::MAX, is_over: false };
+/// The value of `reported_input` before the first report. It differs from every real value.
+const NOT_REPORTED: InputProgress = InputProgress { offset: u64::MAX, is_over: false };
 
 impl Client {
     pub(super) fn new(socket: UnixStream) -> Self {
@@ -39,10 +39,10 @@ impl Client {
             lines: Lines::default(),
             waits_past: None,
             reads: false,
-            held_told: String::new(),
+            reported_held: String::new(),
             watches_input: false,
-            input_told: UNTOLD,
-            input_due: None,
+            reported_input: NOT_REPORTED,
+            pending_input: None,
         }
     }
 
@@ -77,22 +77,22 @@ impl Client {
 
     /// Reports the reason for which the command is held back, if it has changed and the client reads. Returns
     /// false when the client is gone.
-    pub(super) fn tell_held(&mut self, reason: &str) -> bool {
-        if !self.reads || self.held_told == reason {
+    pub(super) fn report_held(&mut self, reason: &str) -> bool {
+        if !self.reads || self.reported_held == reason {
             return true;
         }
-        reason.clone_into(&mut self.held_told);
+        reason.clone_into(&mut self.reported_held);
         self.answer(&TaskReply::Held { reason: reason.to_owned() })
     }
 
     /// Reports how much of the input was read: once for each request, so that the socket of a client that
     /// does not read is not filled. Returns false when the client is gone.
-    pub(super) fn answer_input(&mut self, taken: Taken) -> bool {
-        if !self.watches_input || self.input_told == taken {
+    pub(super) fn answer_input(&mut self, taken: InputProgress) -> bool {
+        if !self.watches_input || self.reported_input == taken {
             return true;
         }
         self.watches_input = false;
-        self.input_told = taken;
+        self.reported_input = taken;
         self.answer(&TaskReply::InputTaken { offset: taken.offset, over: taken.is_over })
     }
 }
@@ -142,11 +142,11 @@ mod tests {
     #[test]
     fn a_client_that_reads_is_notified_of_what_holds_the_command_back_and_of_its_end() {
         let (mut client, mut end) = client();
-        assert!(client.tell_held("the disk is full"));
+        assert!(client.report_held("the disk is full"));
         assert_eq!(told(&mut end), b"", "it does not read");
         client.follow();
         for reason in ["", "the disk is full", "the disk is full", ""] {
-            assert!(client.tell_held(reason));
+            assert!(client.report_held(reason));
         }
         let held = |reason: &str| line(&TaskReply::Held { reason: reason.into() });
         assert_eq!(told(&mut end), [held("the disk is full"), held("")].concat());
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_client_that_watches_the_input_gets_one_answer_to_each_question() {
         let (mut client, mut end) = client();
-        let taken = |offset| Taken { offset, is_over: false };
+        let taken = |offset| InputProgress { offset, is_over: false };
         let answer = |offset| line(&TaskReply::InputTaken { offset, over: false });
         assert!(client.answer_input(taken(0)));
         assert_eq!(told(&mut end), b"");

@@ -20,10 +20,10 @@ const FLOOD_BYTES: usize = 16 * 1024;
 const FLOOD_WITHIN: Duration = Duration::from_millis(1);
 /// The capacity of the pipe of such a command, so that it can write while its output is stored. Fits into a processor's
 /// cache.
-const WIDE: usize = 256 * 1024;
+const FLOOD_PIPE_BYTES: usize = 256 * 1024;
 /// The pipe of such a command is read at once when it holds this many bytes, and after [`FILL_TIME`] when it holds fewer.
-const WORTH_READING: u64 = 48 * 1024;
-/// A fast command writes about [`WORTH_READING`] bytes in this time. It is too short to be seen on a screen.
+const MIN_FLOOD_READ: u64 = 48 * 1024;
+/// A fast command writes about [`MIN_FLOOD_READ`] bytes in this time. It is too short to be seen on a screen.
 const FILL_TIME: Duration = Duration::from_micros(80);
 
 /// A pipe or a terminal that a command prints to.
@@ -74,7 +74,7 @@ impl Output {
 
     /// Reads once, and replaces the contents of the buffer.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Piece {
-        self.let_fill();
+        self.wait_for_more();
         buffer.clear();
         match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(buffer)) {
             // A terminal is non-blocking, and may be reported as readable too early.
@@ -90,15 +90,16 @@ impl Output {
     }
 
     /// Waits until a command that floods has written more, so that the next read returns a large piece.
-    fn let_fill(&mut self) {
+    fn wait_for_more(&mut self) {
         if !self.last.is_some_and(|(at, count)| count >= FLOOD_BYTES && at.elapsed() < FLOOD_WITHIN) {
             return;
         }
         let pipe = &self.pipe;
-        let is_wide =
-            self.is_wide.get_or_insert_with(|| rustix::pipe::fcntl_setpipe_size(pipe, WIDE).is_ok());
+        let is_wide = self
+            .is_wide
+            .get_or_insert_with(|| rustix::pipe::fcntl_setpipe_size(pipe, FLOOD_PIPE_BYTES).is_ok());
         // If the pipe is small, the command would be blocked meanwhile.
-        if *is_wide && self.waiting() < WORTH_READING {
+        if *is_wide && self.waiting() < MIN_FLOOD_READ {
             std::thread::sleep(FILL_TIME);
         }
     }
@@ -133,21 +134,21 @@ mod tests {
         let expected = printed.clone();
         let printing =
             std::thread::spawn(move || printed.chunks(4096).try_for_each(|chunk| write.write_all(chunk)));
-        let (mut read, mut buffer) = (Vec::new(), Vec::with_capacity(WIDE));
+        let (mut read, mut buffer) = (Vec::new(), Vec::with_capacity(FLOOD_PIPE_BYTES));
         while output.read(&mut buffer) != Piece::End {
             read.extend_from_slice(&buffer);
         }
         printing.join().unwrap().unwrap();
         assert!(read == expected);
         // Even on a busy machine, at least one read of the 8 MiB is large.
-        assert_eq!(holds(&output), WIDE);
-        assert!(narrow < WIDE);
+        assert_eq!(holds(&output), FLOOD_PIPE_BYTES);
+        assert!(narrow < FLOOD_PIPE_BYTES);
     }
 
     #[test]
     fn little_is_read_as_it_comes() {
         let (mut write, mut output) = pipe();
-        let (narrow, mut buffer) = (holds(&output), Vec::with_capacity(WIDE));
+        let (narrow, mut buffer) = (holds(&output), Vec::with_capacity(FLOOD_PIPE_BYTES));
         for _ in 0..100 {
             write.write_all(b"a line\n").unwrap();
             assert_eq!((output.read(&mut buffer), buffer.as_slice()), (Piece::Bytes, &b"a line\n"[..]));

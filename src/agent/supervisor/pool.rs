@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The number of shims that wait for tasks while commands keep coming: they often come in short bursts.
-const READY: usize = 2;
+const READY_SHIMS: usize = 2;
 /// How long the supervisor must be idle before it prepares a shim for a later task: commands that run, of
 /// this agent or of others on the same machine, have priority.
 const PREPARE_AFTER: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ const PREPARE_AFTER: Duration = Duration::from_secs(1);
 /// of the last command has been reported by then.
 const PREPARE_SOON: Duration = Duration::from_millis(2);
 /// How long shims wait for another task after the last one: they must not burden an idle machine.
-const EXPECT_MORE: Duration = Duration::from_mins(1);
+const KEEP_READY_FOR: Duration = Duration::from_mins(1);
 
 /// The state of a shim, as it last reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ struct Shim {
 
 /// A report of a shim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum PoolEvent {
     /// The shim with this process id waits for a task.
     Ready(i32),
     /// A shim could not prepare for a task, for this reason.
@@ -71,13 +71,13 @@ pub(super) struct Pool {
     /// When a shim was last known to have a task, or was last requested.
     last_task: Option<Instant>,
     /// False after a shim could not be created or prepared, until the next request for one.
-    can_make: bool,
+    can_fork: bool,
 }
 
 impl Pool {
     /// Returns an empty pool.
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, shims: Vec::new(), last_task: None, can_make: true }
+        Self { layout, shims: Vec::new(), last_task: None, can_fork: true }
     }
 
     /// Reports whether there is no shim in any state.
@@ -90,31 +90,31 @@ impl Pool {
     }
 
     /// Returns the number of shims that are ready or preparing.
-    fn coming(&self) -> usize {
+    fn available(&self) -> usize {
         self.count(&[ShimState::Preparing, ShimState::Ready])
     }
 
     /// Returns the number of surplus shims without a task.
     fn spare(&self) -> usize {
-        let idle = self.coming() + self.count(&[ShimState::Free]);
-        idle.saturating_sub(if self.expects_more() { READY } else { 0 })
+        let idle = self.available() + self.count(&[ShimState::Free]);
+        idle.saturating_sub(if self.expects_more() { READY_SHIMS } else { 0 })
     }
 
     /// Reports whether a task was started recently, so that another task is likely.
     fn expects_more(&self) -> bool {
-        self.last_task.is_some_and(|last| last.elapsed() < EXPECT_MORE)
+        self.last_task.is_some_and(|last| last.elapsed() < KEEP_READY_FOR)
     }
 
     /// Returns the idle time after which [`Self::settle`] is due, if new tasks can arrive; `None` if it is
     /// not needed.
-    pub(super) fn settles_after(&self) -> Option<Duration> {
-        let is_short = self.can_make && self.expects_more() && self.coming() < READY;
-        if is_short && self.coming() == 0 {
+    pub(super) fn adjust_after(&self) -> Option<Duration> {
+        let is_short = self.can_fork && self.expects_more() && self.available() < READY_SHIMS;
+        if is_short && self.available() == 0 {
             Some(PREPARE_SOON)
         } else if is_short || self.spare() > 0 {
             Some(PREPARE_AFTER)
-        } else if self.coming() > 0 {
-            Some(EXPECT_MORE)
+        } else if self.available() > 0 {
+            Some(KEEP_READY_FOR)
         } else {
             None
         }
@@ -122,16 +122,16 @@ impl Pool {
 
     /// Ends the surplus shims, or prepares another one. In a new shim process, returns its socket to the
     /// supervisor. After a failure, no shim is prepared until the next call of [`Self::want`].
-    pub(super) fn settle(&mut self) -> Option<UnixStream> {
+    pub(super) fn adjust(&mut self) -> Option<UnixStream> {
         let mut spare = self.spare();
         self.shims.retain(|shim| {
             let goes = spare > 0 && matches!(shim.standing, ShimState::Free | ShimState::Ready);
             spare -= usize::from(goes);
             !goes
         });
-        if self.can_make && self.expects_more() && self.coming() < READY {
+        if self.can_fork && self.expects_more() && self.available() < READY_SHIMS {
             let prepared = self.prepare();
-            self.can_make = prepared.is_ok();
+            self.can_fork = prepared.is_ok();
             return prepared.unwrap_or(None);
         }
         None
@@ -142,7 +142,7 @@ impl Pool {
     /// # Errors
     /// When the kernel cannot create another process.
     pub(super) fn want(&mut self) -> io::Result<Option<UnixStream>> {
-        self.can_make = true;
+        self.can_fork = true;
         self.last_task = Some(Instant::now());
         self.prepare()
     }
@@ -176,7 +176,7 @@ impl Pool {
     }
 
     /// Reads the reports of the shims. `lines` is whether each of [`Self::sockets`] is readable.
-    pub(super) fn hear(&mut self, lines: &[bool]) -> Vec<News> {
+    pub(super) fn read_reports(&mut self, lines: &[bool]) -> Vec<PoolEvent> {
         let mut news = Vec::new();
         for (shim, _) in self.shims.iter_mut().zip(lines).filter(|(_, says)| **says) {
             // A shim that has ended is removed when it is reaped.
@@ -186,16 +186,16 @@ impl Pool {
             while let Ok(Some(report)) = shim.lines.take() {
                 shim.standing = match report {
                     ShimReport::Ready => {
-                        news.push(News::Ready(shim.pid));
+                        news.push(PoolEvent::Ready(shim.pid));
                         ShimState::Ready
                     }
                     ShimReport::Failed { reason } => {
-                        self.can_make = false;
-                        news.push(News::Failed(reason));
+                        self.can_fork = false;
+                        news.push(PoolEvent::Failed(reason));
                         ShimState::Busy
                     }
                     ShimReport::NoProcess => {
-                        news.push(News::NoProcess);
+                        news.push(PoolEvent::NoProcess);
                         continue;
                     }
                     ShimReport::Busy => {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_are_looked_at_soon_where_one_is_short_later_where_one_is_too_many_and_else_not() {
+    fn the_pool_is_adjusted_soon_if_shims_are_missing_and_later_if_there_are_too_many() {
         for (doing, expects_more, after) in [
             (&[][..], false, None),
             (&[Busy], false, None),
@@ -258,37 +258,37 @@ mod tests {
             (&[Free], true, Some(PREPARE_SOON)),
             (&[Ready], true, Some(PREPARE_AFTER)),
             (&[Preparing, Busy], true, Some(PREPARE_AFTER)),
-            (&[Ready, Preparing], true, Some(EXPECT_MORE)),
+            (&[Ready, Preparing], true, Some(KEEP_READY_FOR)),
             (&[Ready, Ready, Ready], true, Some(PREPARE_AFTER)),
             (&[Ready, Ready, Free], true, Some(PREPARE_AFTER)),
             (&[Ready, Ready], false, Some(PREPARE_AFTER)),
             (&[Free], false, Some(PREPARE_AFTER)),
         ] {
-            assert_eq!(pool(doing, expects_more).0.settles_after(), after, "{doing:?} {expects_more}");
+            assert_eq!(pool(doing, expects_more).0.adjust_after(), after, "{doing:?} {expects_more}");
         }
         let (mut pool, _) = pool(&[], true);
-        pool.can_make = false;
-        assert_eq!(pool.settles_after(), None, "the machine gives none");
+        pool.can_fork = false;
+        assert_eq!(pool.adjust_after(), None, "the machine gives none");
     }
 
     #[test]
     fn shims_that_are_not_wanted_go_and_none_that_has_something_to_do() {
         let doing = [Ready, Busy, Preparing, Free, Ready];
         let (mut idle, _ends) = pool(&doing, false);
-        assert!(idle.settle().is_none());
+        assert!(idle.adjust().is_none());
         assert_eq!(standings(&idle), [(2, Busy), (3, Preparing)]);
 
         let (mut expecting, _ends) = pool(&[Ready, Busy, Ready, Ready, Ready], true);
-        assert!(expecting.settle().is_none());
+        assert!(expecting.adjust().is_none());
         assert_eq!(standings(&expecting), [(2, Busy), (4, Ready), (5, Ready)]);
-        assert!(expecting.settle().is_none());
+        assert!(expecting.adjust().is_none());
         assert_eq!(standings(&expecting).len(), 3);
     }
 
     #[test]
     fn one_that_is_free_is_told_to_make_ready_before_a_new_one_is_made() {
         let (mut pool, mut ends) = pool(&[Busy, Ready, Free], true);
-        assert!(pool.settle().is_none());
+        assert!(pool.adjust().is_none());
         assert_eq!(standings(&pool), [(1, Busy), (2, Ready), (3, Preparing)]);
         let order = line(&ShimOrder::Prepare);
         let mut heard = vec![0; order.len()];
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_are_believed_what_they_say_of_themselves() {
+    fn reports_of_shims_change_their_state() {
         let (mut pool, mut ends) = pool(&[Preparing, Preparing, Ready, Busy, Preparing], false);
         let failed = ShimReport::Failed { reason: "no room".into() };
         let reports = [ShimReport::Ready, failed, ShimReport::Busy, ShimReport::Free];
@@ -307,11 +307,11 @@ mod tests {
         // The last shim has ended.
         ends.pop();
         assert_eq!(pool.ready().collect::<Vec<_>>(), [3]);
-        let news = pool.hear(&[true, true, true, true, true]);
-        assert_eq!(news, [News::Ready(1), News::Failed("no room".into())]);
+        let news = pool.read_reports(&[true, true, true, true, true]);
+        assert_eq!(news, [PoolEvent::Ready(1), PoolEvent::Failed("no room".into())]);
         assert_eq!(standings(&pool), [(1, Ready), (2, Busy), (3, Busy), (4, Free), (5, Busy)]);
         assert_eq!(pool.ready().collect::<Vec<_>>(), [1]);
-        assert!(pool.expects_more() && !pool.can_make);
+        assert!(pool.expects_more() && !pool.can_fork);
     }
 
     #[test]

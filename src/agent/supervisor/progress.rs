@@ -5,17 +5,17 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    kill::{Cause, Killing, Order, STEP},
+    kill::{Cause, KILL_STEP_INTERVAL, KillState, Order},
     room::DISK_RETRY,
 };
 use crate::{domain::outcome::Ending, sys::process::ChildEnd};
 
 /// How long after the command's exit its background children may hold the pipes before the end is reported.
-const LINGER: Duration = Duration::from_secs(2);
+const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 
 /// How the command's own process ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ChildGone {
+pub(super) struct ChildExit {
     pub(super) end: ChildEnd,
     pub(super) at: Instant,
     /// Whether no kill was in progress at that time.
@@ -34,7 +34,7 @@ pub(super) enum Pipes {
 
 /// Whether the task's ending is known, and written to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum EndingState {
     NotYet,
     /// The ending is known, but could not be written yet.
     Unwritten,
@@ -46,40 +46,40 @@ pub(super) enum Report {
 pub(super) struct Progress<'a> {
     /// When the task reaches its time limit.
     pub(super) limit: Option<Instant>,
-    pub(super) killing: &'a Killing,
-    pub(super) child: Option<ChildGone>,
+    pub(super) killing: &'a KillState,
+    pub(super) child: Option<ChildExit>,
     pub(super) pipes: Pipes,
     /// Whether output was read that could not be written to the disk.
     pub(super) has_unwritten: bool,
     /// Whether the volume is nearly full, or is memory.
     pub(super) is_tight: bool,
-    pub(super) report: Report,
+    pub(super) report: EndingState,
 }
 
 impl Progress<'_> {
     fn is_killing(&self) -> bool {
-        matches!(self.killing, Killing::Begun(..))
+        matches!(self.killing, KillState::Begun(..))
     }
 
     /// Reports whether to kill the command because it has reached its time limit.
     pub(super) fn has_run_too_long(&self, now: Instant) -> bool {
-        self.report == Report::NotYet
+        self.report == EndingState::NotYet
             && self.child.is_none()
-            && matches!(self.killing, Killing::No)
+            && matches!(self.killing, KillState::No)
             && self.limit.is_some_and(|limit| now >= limit)
     }
 
     /// Reports whether the end of the task can be reported.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        if self.report != Report::NotYet || self.has_unwritten || self.is_killing() {
+        if self.report != EndingState::NotYet || self.has_unwritten || self.is_killing() {
             return false;
         }
         let Some(gone) = self.child else {
             // Processes that survived KILL may never end.
-            return matches!(self.killing, Killing::Done(proof, _) if !proof.left.is_empty());
+            return matches!(self.killing, KillState::Done(proof, _) if !proof.left.is_empty());
         };
         match self.pipes {
-            Pipes::Open => now >= gone.at + LINGER,
+            Pipes::Open => now >= gone.at + BACKGROUND_GRACE,
             Pipes::Owed => false,
             Pipes::Closed => true,
         }
@@ -91,7 +91,7 @@ impl Progress<'_> {
             ChildEnd::Exited(code) => Ending::Exited(code),
             ChildEnd::Signaled(signal) => Ending::Signaled(signal),
         });
-        let Killing::Done(proof, cause) = self.killing else { return own };
+        let KillState::Done(proof, cause) = self.killing else { return own };
         // The command exited before the order came: the order only killed its background processes.
         if own.is_some() && (proof.ended == 0 || self.child.is_some_and(|gone| gone.by_itself)) {
             return own;
@@ -106,19 +106,19 @@ impl Progress<'_> {
 
     /// Reports whether nothing is left to do for the task.
     pub(super) fn is_done(&self) -> bool {
-        self.report == Report::Written && self.pipes == Pipes::Closed && !self.is_killing()
+        self.report == EndingState::Written && self.pipes == Pipes::Closed && !self.is_killing()
     }
 
     /// Returns the time until the next check, if nothing else happens; `None` if no check is needed.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
-        let is_written = !self.has_unwritten && self.report != Report::Unwritten;
+    pub(super) fn next_check(&self, now: Instant) -> Option<Duration> {
+        let is_written = !self.has_unwritten && self.report != EndingState::Unwritten;
         let disk = (!is_written || self.is_tight).then_some(DISK_RETRY);
-        let kill = self.is_killing().then_some(STEP);
+        let kill = self.is_killing().then_some(KILL_STEP_INTERVAL);
         // Unread output wakes the poll without a timeout; a kill and a full disk have timeouts of their own.
         let is_held_up = self.pipes == Pipes::Owed || self.is_killing() || self.has_unwritten;
         let due = match (self.report, self.child, self.killing) {
-            (Report::NotYet, Some(gone), _) => (!is_held_up).then_some(gone.at + LINGER),
-            (Report::NotYet, None, Killing::No) => self.limit,
+            (EndingState::NotYet, Some(gone), _) => (!is_held_up).then_some(gone.at + BACKGROUND_GRACE),
+            (EndingState::NotYet, None, KillState::No) => self.limit,
             _ => None,
         };
         [disk, kill, due.map(|due| due.saturating_duration_since(now))].into_iter().flatten().min()
@@ -138,25 +138,25 @@ mod tests {
     fn running() -> Progress<'static> {
         Progress {
             limit: None,
-            killing: &Killing::No,
+            killing: &KillState::No,
             child: None,
             pipes: Pipes::Open,
             has_unwritten: false,
             is_tight: false,
-            report: Report::NotYet,
+            report: EndingState::NotYet,
         }
     }
 
-    fn exited(at: Instant) -> ChildGone {
-        ChildGone { end: ChildEnd::Exited(3), at, by_itself: true }
+    fn exited(at: Instant) -> ChildExit {
+        ChildExit { end: ChildEnd::Exited(3), at, by_itself: true }
     }
 
-    fn killed(at: Instant) -> ChildGone {
-        ChildGone { end: ChildEnd::Signaled(15), at, by_itself: false }
+    fn killed(at: Instant) -> ChildExit {
+        ChildExit { end: ChildEnd::Signaled(15), at, by_itself: false }
     }
 
-    fn begun(now: Instant) -> Killing {
-        Killing::Begun(Kill::begin(SECOND, now, 1), Cause::Timeout)
+    fn begun(now: Instant) -> KillState {
+        KillState::Begun(Kill::begin(SECOND, now, 1), Cause::Timeout)
     }
 
     fn proof(ended: u32, left: u32) -> KillProof {
@@ -164,8 +164,8 @@ mod tests {
         KillProof::new(ended, left, 0)
     }
 
-    fn cancelled(ended: u32, left: u32) -> Killing {
-        Killing::Done(
+    fn cancelled(ended: u32, left: u32) -> KillState {
+        KillState::Done(
             proof(ended, left),
             Cause::Cancel(Order { by: "ana".into(), seal: Some([7; 32].into()) }),
         )
@@ -182,9 +182,9 @@ mod tests {
         assert!(!Progress { child: Some(exited(now)), ..limited }.has_run_too_long(late));
         assert!(!Progress { killing: &begun(now), ..limited }.has_run_too_long(late));
         assert!(!Progress { killing: &cancelled(1, 1), ..limited }.has_run_too_long(late));
-        let told = Progress { report: Report::Written, ..limited };
+        let told = Progress { report: EndingState::Written, ..limited };
         assert!(!told.has_run_too_long(late), "what withstood KILL is not killed again");
-        assert_eq!(told.next_look(late), None);
+        assert_eq!(told.next_check(late), None);
     }
 
     #[test]
@@ -201,25 +201,37 @@ mod tests {
         );
         assert!(over(closed, Duration::ZERO));
         assert!(!over(gone, Duration::ZERO));
-        assert!(!over(gone, LINGER * 99 / 100));
-        assert!(over(gone, LINGER));
-        assert!(!over(owed, 2 * LINGER), "what it printed itself comes first");
-        assert!(!over(Progress { has_unwritten: true, ..closed }, 2 * LINGER), "the disk does not take it");
-        assert!(!over(Progress { killing: &begun(now), ..closed }, 2 * LINGER), "the proof is not there yet");
-        assert!(!over(Progress { report: Report::Unwritten, ..closed }, 2 * LINGER), "only once");
-        assert!(!over(Progress { report: Report::Written, ..closed }, 2 * LINGER), "only once");
+        assert!(!over(gone, BACKGROUND_GRACE * 99 / 100));
+        assert!(over(gone, BACKGROUND_GRACE));
+        assert!(!over(owed, 2 * BACKGROUND_GRACE), "what it printed itself comes first");
+        assert!(
+            !over(Progress { has_unwritten: true, ..closed }, 2 * BACKGROUND_GRACE),
+            "the disk does not take it"
+        );
+        assert!(
+            !over(Progress { killing: &begun(now), ..closed }, 2 * BACKGROUND_GRACE),
+            "the proof is not there yet"
+        );
+        assert!(
+            !over(Progress { report: EndingState::Unwritten, ..closed }, 2 * BACKGROUND_GRACE),
+            "only once"
+        );
+        assert!(
+            !over(Progress { report: EndingState::Written, ..closed }, 2 * BACKGROUND_GRACE),
+            "only once"
+        );
         assert!(
             !over(Progress { killing: &cancelled(1, 0), ..running() }, SECOND),
             "its exit is about to be seen"
         );
         assert!(over(Progress { killing: &cancelled(1, 1), ..running() }, SECOND), "KILL does not help");
-        assert!(!over(Progress { killing: &cancelled(1, 1), ..owed }, 2 * LINGER));
+        assert!(!over(Progress { killing: &cancelled(1, 1), ..owed }, 2 * BACKGROUND_GRACE));
     }
 
     #[test]
     fn an_order_is_how_it_ended_only_where_it_ended_anything_of_the_command() {
         let now = Instant::now();
-        let ending = |killing: &Killing, child| Progress { killing, child, ..running() }.ending();
+        let ending = |killing: &KillState, child| Progress { killing, child, ..running() }.ending();
         let own = Some(Ending::Exited(3));
         let cancel = |ended, left| {
             Some(Ending::Cancelled {
@@ -228,10 +240,10 @@ mod tests {
                 seal: Some([7; 32].into()),
             })
         };
-        assert_eq!(ending(&Killing::No, None), None);
-        assert_eq!(ending(&Killing::No, Some(exited(now))), own);
+        assert_eq!(ending(&KillState::No, None), None);
+        assert_eq!(ending(&KillState::No, Some(exited(now))), own);
         assert_eq!(
-            ending(&Killing::No, Some(killed(now))),
+            ending(&KillState::No, Some(killed(now))),
             Some(Ending::Signaled(15)),
             "somebody else killed it"
         );
@@ -243,19 +255,23 @@ mod tests {
             Some(Ending::Signaled(15)),
             "nothing was left to kill"
         );
-        let late = Killing::Done(proof(2, 0), Cause::Timeout);
+        let late = KillState::Done(proof(2, 0), Cause::Timeout);
         assert_eq!(ending(&late, Some(killed(now))), Some(Ending::TimedOut(proof(2, 0))));
         assert_eq!(ending(&late, Some(exited(now))), own);
     }
 
     #[test]
-    fn it_is_done_when_its_end_is_on_the_disk_and_nobody_of_it_is_left() {
+    fn a_task_is_done_when_its_ending_is_written_and_its_pipes_are_closed() {
         let now = Instant::now();
-        let done =
-            Progress { report: Report::Written, pipes: Pipes::Closed, child: Some(exited(now)), ..running() };
+        let done = Progress {
+            report: EndingState::Written,
+            pipes: Pipes::Closed,
+            child: Some(exited(now)),
+            ..running()
+        };
         assert!(done.is_done());
-        assert!(!Progress { report: Report::NotYet, ..done }.is_done());
-        assert!(!Progress { report: Report::Unwritten, ..done }.is_done());
+        assert!(!Progress { report: EndingState::NotYet, ..done }.is_done());
+        assert!(!Progress { report: EndingState::Unwritten, ..done }.is_done());
         assert!(!Progress { pipes: Pipes::Open, ..done }.is_done(), "its children may be cancelled");
         assert!(!Progress { killing: &begun(now), ..done }.is_done());
     }
@@ -263,34 +279,38 @@ mod tests {
     #[test]
     fn it_is_looked_at_when_something_is_due_and_not_before() {
         let now = Instant::now();
-        let look = |progress: Progress<'_>| progress.next_look(now);
+        let look = |progress: Progress<'_>| progress.next_check(now);
         let (gone, limited) = (
             Progress { child: Some(exited(now)), ..running() },
             Progress { limit: Some(now + SECOND / 2), ..running() },
         );
         assert_eq!(look(running()), None);
         assert_eq!(look(limited), Some(SECOND / 2));
-        assert_eq!(limited.next_look(now + SECOND), Some(Duration::ZERO));
-        assert_eq!(look(Progress { child: Some(exited(now)), ..limited }), Some(LINGER), "no limit any more");
-        assert_eq!(look(Progress { killing: &begun(now), ..limited }), Some(STEP));
+        assert_eq!(limited.next_check(now + SECOND), Some(Duration::ZERO));
+        assert_eq!(
+            look(Progress { child: Some(exited(now)), ..limited }),
+            Some(BACKGROUND_GRACE),
+            "no limit any more"
+        );
+        assert_eq!(look(Progress { killing: &begun(now), ..limited }), Some(KILL_STEP_INTERVAL));
         assert_eq!(look(Progress { killing: &cancelled(1, 1), ..limited }), None);
-        assert_eq!(look(gone), Some(LINGER));
+        assert_eq!(look(gone), Some(BACKGROUND_GRACE));
         assert_eq!(look(Progress { pipes: Pipes::Owed, ..gone }), None, "what is owed wakes by being there");
-        assert_eq!(look(Progress { report: Report::Written, ..gone }), None);
-        assert_eq!(look(Progress { killing: &begun(now), ..gone }), Some(STEP));
-        assert_eq!(gone.next_look(now + LINGER), Some(Duration::ZERO));
+        assert_eq!(look(Progress { report: EndingState::Written, ..gone }), None);
+        assert_eq!(look(Progress { killing: &begun(now), ..gone }), Some(KILL_STEP_INTERVAL));
+        assert_eq!(gone.next_check(now + BACKGROUND_GRACE), Some(Duration::ZERO));
         let killing = Progress { killing: &begun(now), ..gone };
         assert_eq!(
-            killing.next_look(now + LINGER),
-            Some(STEP),
+            killing.next_check(now + BACKGROUND_GRACE),
+            Some(KILL_STEP_INTERVAL),
             "no wake-up after the other while it is killed"
         );
         for held in [
             Progress { has_unwritten: true, ..gone },
-            Progress { report: Report::Unwritten, ..gone },
+            Progress { report: EndingState::Unwritten, ..gone },
             Progress { is_tight: true, ..running() },
         ] {
-            assert_eq!(held.next_look(now + LINGER), Some(DISK_RETRY));
+            assert_eq!(held.next_check(now + BACKGROUND_GRACE), Some(DISK_RETRY));
         }
     }
 }

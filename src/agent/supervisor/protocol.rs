@@ -14,7 +14,7 @@ use crate::domain::{
 
 /// Maximum length of a line, in bytes. A command and an environment of 1 MiB each fit, even if JSON needs six
 /// bytes for each byte of them.
-pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
+pub const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The record of a task in its directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,8 @@ pub enum SupervisorReply {
     },
     /// To the connector: the machine has run out of process ids, so that the reserve was released, or the
     /// shortage is over.
-    ProcessesShort {
+    #[serde(rename = "processes_short")]
+    ProcessShortage {
         /// Whether there is a shortage.
         is_short: bool,
     },
@@ -244,7 +245,7 @@ impl Lines {
     /// Reads once from a socket. Returns false at the end of the stream.
     ///
     /// # Errors
-    /// When reading fails or a line is longer than [`LONGEST_LINE`].
+    /// When reading fails or a line is longer than [`MAX_LINE_BYTES`].
     pub fn read_from(&mut self, mut socket: &UnixStream) -> io::Result<bool> {
         let mut chunk = [0; 16 * 1024];
         let count = match socket.read(&mut chunk) {
@@ -259,10 +260,10 @@ impl Lines {
     /// Adds bytes that were read elsewhere.
     ///
     /// # Errors
-    /// When a line is longer than [`LONGEST_LINE`].
+    /// When a line is longer than [`MAX_LINE_BYTES`].
     pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > LONGEST_LINE {
+        if self.buffer.len() > MAX_LINE_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that is too long"));
         }
         Ok(())
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_says_nothing_is_none_that_has_ended_and_a_line_has_an_end() {
+    fn an_idle_socket_is_not_closed_and_a_line_has_a_maximum_length() {
         let (here, mut there) = UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
         let mut lines = Lines::default();
@@ -334,7 +335,7 @@ mod tests {
         assert_eq!(lines.take().unwrap(), Some(TaskRequest::WatchInput));
         drop(there);
         assert!(!lines.read_from(&here).unwrap());
-        lines.push(&vec![b' '; LONGEST_LINE]).unwrap();
+        lines.push(&vec![b' '; MAX_LINE_BYTES]).unwrap();
         assert!(lines.push(b" ").is_err());
     }
 }

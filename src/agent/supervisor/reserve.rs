@@ -21,11 +21,11 @@ use nix::{
 use crate::sys::process::{Forked, close_inherited, fork};
 
 /// The number of reserved process ids: for a shim, a shell, and some programs that the shell starts.
-const HELD: usize = 8;
+const RESERVED_IDS: usize = 8;
 /// The stack size of a thread, in bytes. The threads only sleep.
-const STACK: usize = 16 * 1024;
+const STACK_BYTES: usize = 16 * 1024;
 /// The pause before the reserve is taken again after a release or a failure: the machine needs the ids.
-const TAKE_AGAIN: Duration = Duration::from_secs(30);
+const RETAKE_DELAY: Duration = Duration::from_secs(30);
 
 /// The reserve of process ids.
 #[derive(Debug)]
@@ -34,24 +34,24 @@ pub(super) struct Reserve {
     /// When to take the reserve, if it is not held.
     due: Instant,
     /// Whether the reserve is never taken.
-    is_off: bool,
+    is_disabled: bool,
 }
 
 impl Reserve {
-    /// Returns a reserve that is not held yet. It is due immediately, unless it `is_off`.
-    pub(super) fn new(now: Instant, is_off: bool) -> Self {
-        Self { child: None, due: now, is_off }
+    /// Returns a reserve that is not held yet. It is due immediately, unless it `is_disabled`.
+    pub(super) fn new(now: Instant, is_disabled: bool) -> Self {
+        Self { child: None, due: now, is_disabled }
     }
 
     /// Takes the reserve if that is due. Returns true if it was taken now.
-    pub(super) fn settle(&mut self, now: Instant) -> bool {
-        if self.is_off || self.child.is_some() || now < self.due {
+    pub(super) fn adjust(&mut self, now: Instant) -> bool {
+        if self.is_disabled || self.child.is_some() || now < self.due {
             return false;
         }
-        self.due = now + TAKE_AGAIN;
+        self.due = now + RETAKE_DELAY;
         let supervisor = getpid();
         match fork() {
-            Ok(Forked::Child) => hold(supervisor),
+            Ok(Forked::Child) => occupy_ids(supervisor),
             Ok(Forked::Parent(pid)) => {
                 self.child = Some(pid);
                 true
@@ -61,8 +61,8 @@ impl Reserve {
     }
 
     /// Releases the reserve. Returns false if it was not held.
-    pub(super) fn give_up(&mut self, now: Instant) -> bool {
-        self.due = now + TAKE_AGAIN;
+    pub(super) fn release(&mut self, now: Instant) -> bool {
+        self.due = now + RETAKE_DELAY;
         let Some(child) = self.child.take() else { return false };
         // Waits for the child, since its ids are in use until it is reaped.
         let _ = kill(child, Signal::SIGKILL);
@@ -76,18 +76,18 @@ impl Reserve {
     }
 
     /// Returns the time until [`Self::settle`] is due; `None` if the reserve is held or off.
-    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
-        (self.child.is_none() && !self.is_off).then(|| self.due.saturating_duration_since(now))
+    pub(super) fn next_check(&self, now: Instant) -> Option<Duration> {
+        (self.child.is_none() && !self.is_disabled).then(|| self.due.saturating_duration_since(now))
     }
 }
 
 /// Reports whether an error means that there are no free process ids.
-pub(super) fn is_short(error: &io::Error) -> bool {
+pub(super) fn is_out_of_processes(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Occupies the ids, in the child, until the supervisor kills it or ends.
-fn hold(supervisor: Pid) -> ! {
+fn occupy_ids(supervisor: Pid) -> ! {
     // Among others, the supervisor's lock and sockets.
     close_inherited();
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
@@ -96,11 +96,11 @@ fn hold(supervisor: Pid) -> ! {
         std::process::exit(0);
     }
     let _ = SigSet::all().thread_unblock();
-    for _ in 1..HELD {
+    for _ in 1..RESERVED_IDS {
         let idle = || loop {
             std::thread::park();
         };
-        let _ = std::thread::Builder::new().stack_size(STACK).spawn(idle);
+        let _ = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(idle);
     }
     loop {
         pause();
@@ -114,15 +114,15 @@ mod tests {
     #[test]
     fn what_is_given_up_is_taken_again_after_a_while() {
         let now = Instant::now();
-        assert_eq!(Reserve::new(now, true).next_look(now), None);
+        assert_eq!(Reserve::new(now, true).next_check(now), None);
         let mut reserve = Reserve::new(now, false);
-        assert_eq!(reserve.next_look(now), Some(Duration::ZERO));
-        assert!(!reserve.give_up(now), "nothing is held");
-        assert!(!reserve.settle(now), "not at once");
-        assert_eq!(reserve.next_look(now), Some(TAKE_AGAIN));
+        assert_eq!(reserve.next_check(now), Some(Duration::ZERO));
+        assert!(!reserve.release(now), "nothing is held");
+        assert!(!reserve.adjust(now), "not at once");
+        assert_eq!(reserve.next_check(now), Some(RETAKE_DELAY));
         reserve.child = Some(Pid::from_raw(7));
-        assert_eq!(reserve.next_look(now), None);
-        assert!(!reserve.settle(now + TAKE_AGAIN), "it is held");
+        assert_eq!(reserve.next_check(now), None);
+        assert!(!reserve.adjust(now + RETAKE_DELAY), "it is held");
         reserve.ended(8);
         assert!(reserve.child.is_some());
         reserve.ended(7);
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn no_room_for_a_process_is_told_from_other_troubles() {
-        assert!(is_short(&nix::errno::Errno::EAGAIN.into()));
-        assert!(!is_short(&nix::errno::Errno::ENOENT.into()));
+    fn a_lack_of_process_ids_is_distinguished_from_other_errors() {
+        assert!(is_out_of_processes(&nix::errno::Errno::EAGAIN.into()));
+        assert!(!is_out_of_processes(&nix::errno::Errno::ENOENT.into()));
     }
 }

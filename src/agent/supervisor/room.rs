@@ -20,7 +20,7 @@ pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// The usage of the volume at the last check, and the limit that follows from it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct OutputLimit {
     /// Whether the limit is one segment: the volume was nearly full, or is memory.
     pub(super) is_tight: bool,
     /// Whether the task's directory is in memory, since the disk could not be written.
@@ -30,7 +30,7 @@ pub(super) struct Room {
     when: Instant,
 }
 
-impl Room {
+impl OutputLimit {
     /// Returns the state for a new task.
     pub(super) fn new(is_memory: bool, now: Instant) -> Self {
         Self { is_tight: is_memory, is_memory, spooled: OutputOffset::START, when: now }
@@ -49,14 +49,14 @@ impl Room {
     }
 
     /// Returns the number of unacknowledged bytes at which the command has to wait.
-    pub(super) fn cap(&self, is_read: bool) -> u64 {
+    pub(super) fn limit(&self, is_read: bool) -> u64 {
         let cap = if is_read { CAP_ATTACHED } else { CAP_DETACHED };
         if self.is_tight { cap.min(SEGMENT) } else { cap }
     }
 
     /// Returns the reason for which the disk holds the command back, as text for operators; empty if it does
     /// not. `refused` is the error of the last write, if it failed.
-    pub(super) fn held(&self, refused: Option<&str>, may_read: bool) -> String {
+    pub(super) fn held_reason(&self, refused: Option<&str>, may_read: bool) -> String {
         match refused {
             Some(error) => format!("the agent's disk does not take its output: {error}"),
             None if self.is_memory && !may_read => {
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_volume_is_looked_at_once_a_segment_and_once_a_second_while_it_is_nearly_full() {
         let now = Instant::now();
-        let mut room = Room::new(false, now);
+        let mut room = OutputLimit::new(false, now);
         let long = now + 60 * DISK_RETRY;
         assert!(!room.is_due(OutputOffset(SEGMENT - 1), long));
         assert!(room.is_due(OutputOffset(SEGMENT), now));
@@ -96,29 +96,29 @@ mod tests {
 
     #[test]
     fn a_command_that_nobody_reads_continues_for_longer_but_not_on_a_volume_that_is_nearly_full() {
-        let mut room = Room::new(false, Instant::now());
-        assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
+        let mut room = OutputLimit::new(false, Instant::now());
+        assert_eq!((room.limit(true), room.limit(false)), (CAP_ATTACHED, CAP_DETACHED));
         room.note(100, OutputOffset::START, Instant::now());
-        assert_eq!((room.cap(true), room.cap(false)), (SEGMENT, SEGMENT));
+        assert_eq!((room.limit(true), room.limit(false)), (SEGMENT, SEGMENT));
     }
 
     #[test]
     fn a_command_that_the_disk_holds_back_is_told_so() {
-        let mut room = Room::new(false, Instant::now());
-        assert_eq!(room.held(None, true), "");
-        assert_eq!(room.held(None, false), "", "the network is slower than the command");
-        assert!(room.held(Some("no space"), false).ends_with("does not take its output: no space"));
+        let mut room = OutputLimit::new(false, Instant::now());
+        assert_eq!(room.held_reason(None, true), "");
+        assert_eq!(room.held_reason(None, false), "", "the network is slower than the command");
+        assert!(room.held_reason(Some("no space"), false).ends_with("does not take its output: no space"));
         room.note(VOLUME_CAP + 1, OutputOffset::START, Instant::now());
-        assert_eq!(room.held(None, true), "");
-        assert!(room.held(None, false).contains("over 90 % full"));
+        assert_eq!(room.held_reason(None, true), "");
+        assert!(room.held_reason(None, false).contains("over 90 % full"));
     }
     #[test]
     fn in_memory_there_is_room_for_one_segment_and_the_disk_is_named() {
-        let mut room = Room::new(true, Instant::now());
-        assert_eq!((room.cap(true), room.cap(false), room.is_tight), (SEGMENT, SEGMENT, true));
+        let mut room = OutputLimit::new(true, Instant::now());
+        assert_eq!((room.limit(true), room.limit(false), room.is_tight), (SEGMENT, SEGMENT, true));
         room.note(1, OutputOffset::START, Instant::now());
-        assert_eq!(room.cap(true), SEGMENT);
-        assert_eq!(room.held(None, true), "");
-        assert!(room.held(None, false).contains("takes nothing"));
+        assert_eq!(room.limit(true), SEGMENT);
+        assert_eq!(room.held_reason(None, true), "");
+        assert!(room.held_reason(None, false).contains("takes nothing"));
     }
 }

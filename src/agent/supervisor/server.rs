@@ -26,15 +26,15 @@ use nix::{
 use super::{
     command::Account,
     lifetime::Lifetime,
-    pool::{News, Pool},
+    pool::{Pool, PoolEvent},
     protocol::{Lines, SupervisorReply, SupervisorRequest, TaskRequest, line},
-    reserve::{Reserve, is_short},
+    reserve::{Reserve, is_out_of_processes},
     shim::Shim,
     staging,
 };
 use crate::{
     agent::{
-        emergency::is_of_disk,
+        emergency::is_disk_failure,
         layout::{Area, Layout, SUPERVISOR_SOCKET},
     },
     domain::{SOFTWARE_VERSION, ids::TaskId, outcome::AGENT_STOP},
@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// How long to wait for an earlier supervisor to end.
-const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time between TERM and KILL for tasks that still run after the grace of the stop, in milliseconds.
 const KILL_GRACE_MS: u32 = 1_000;
 
@@ -73,7 +73,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         clients: Vec::new(),
         lifetime: Lifetime::begin(Instant::now()),
         pool: Pool::new(layout.clone()),
-        reserve: Reserve::new(Instant::now(), layout.is_of_many()),
+        reserve: Reserve::new(Instant::now(), layout.is_one_of_many()),
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();
@@ -91,8 +91,8 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
 /// Listens for the connector; in the emergency directory if no socket can be created on the disk.
 fn listen(layout: &Layout) -> io::Result<UnixListener> {
     match socket::listen(&layout.supervisor_socket(), 0o600) {
-        Err(error) if is_of_disk(&error) => {
-            socket::listen(&layout.emergency().make()?.join(SUPERVISOR_SOCKET), 0o600).map_err(|_| error)
+        Err(error) if is_disk_failure(&error) => {
+            socket::listen(&layout.emergency().create()?.join(SUPERVISOR_SOCKET), 0o600).map_err(|_| error)
         }
         listening => listening,
     }
@@ -100,7 +100,7 @@ fn listen(layout: &Layout) -> io::Result<UnixListener> {
 
 /// Takes the supervisor's lock. Waits for an earlier supervisor that is about to end.
 fn take_lock(layout: &Layout) -> io::Result<Lock> {
-    let until = Instant::now() + LAST_ONE_ENDS;
+    let until = Instant::now() + LOCK_TIMEOUT;
     loop {
         if let Some(lock) = Lock::try_take(&layout.supervisor_lock())? {
             return Ok(lock);
@@ -141,26 +141,26 @@ struct Supervisor {
 impl Supervisor {
     fn serve(mut self) -> io::Result<Role> {
         loop {
-            if self.reserve.settle(Instant::now()) {
-                self.tell_connector(&SupervisorReply::ProcessesShort { is_short: false });
+            if self.reserve.adjust(Instant::now()) {
+                self.notify_connector(&SupervisorReply::ProcessShortage { is_short: false });
             }
             let ready = self.wait()?;
             if ready.is_nothing()
-                && self.lifetime.may_come()
-                && let Some(line) = self.settle()
+                && self.lifetime.accepts_tasks()
+                && let Some(line) = self.adjust()
             {
                 return Ok(Role::Shim(line));
             }
-            for news in self.pool.hear(&ready.shims) {
+            for news in self.pool.read_reports(&ready.shims) {
                 let reply = match news {
-                    News::Ready(shim) => SupervisorReply::Ready { shim },
-                    News::Failed(reason) => SupervisorReply::Failed { reason },
-                    News::NoProcess => {
-                        self.give_up_reserve();
+                    PoolEvent::Ready(shim) => SupervisorReply::Ready { shim },
+                    PoolEvent::Failed(reason) => SupervisorReply::Failed { reason },
+                    PoolEvent::NoProcess => {
+                        self.release_reserve();
                         continue;
                     }
                 };
-                self.tell_connector(&reply);
+                self.notify_connector(&reply);
             }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -180,11 +180,11 @@ impl Supervisor {
                 });
             }
             for index in ready.clients.into_iter().rev() {
-                match self.hear(index) {
-                    Ok(Heard::Alive) => {}
-                    Ok(Heard::BecomeShim(line)) => return Ok(Role::Shim(line)),
-                    Ok(Heard::End) => return self.end(),
-                    Ok(Heard::Gone) | Err(_) => {
+                match self.read_requests(index) {
+                    Ok(RequestOutcome::Alive) => {}
+                    Ok(RequestOutcome::BecomeShim(line)) => return Ok(Role::Shim(line)),
+                    Ok(RequestOutcome::End) => return self.end(),
+                    Ok(RequestOutcome::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
                         let is_there = self.connector().is_some();
                         self.lifetime.note_connector(is_there, Instant::now());
@@ -209,23 +209,23 @@ impl Supervisor {
     }
 
     /// Prepares a shim. If there are no free process ids, releases the reserve and tries again.
-    fn want_shim(&mut self) -> io::Result<Option<UnixStream>> {
+    fn prepare_shim(&mut self) -> io::Result<Option<UnixStream>> {
         match self.pool.want() {
-            Err(error) if is_short(&error) && self.give_up_reserve() => self.pool.want(),
+            Err(error) if is_out_of_processes(&error) && self.release_reserve() => self.pool.want(),
             wanted => wanted,
         }
     }
 
-    fn give_up_reserve(&mut self) -> bool {
-        let was_held = self.reserve.give_up(Instant::now());
-        self.tell_connector(&SupervisorReply::ProcessesShort { is_short: true });
+    fn release_reserve(&mut self) -> bool {
+        let was_held = self.reserve.release(Instant::now());
+        self.notify_connector(&SupervisorReply::ProcessShortage { is_short: true });
         was_held
     }
 
     /// Adjusts the number of shims. When the last shim is gone, returns unused memory to the kernel.
-    fn settle(&mut self) -> Option<UnixStream> {
+    fn adjust(&mut self) -> Option<UnixStream> {
         let had_shims = !self.pool.is_empty();
-        let fresh = self.pool.settle();
+        let fresh = self.pool.adjust();
         if had_shims && self.pool.is_empty() {
             give_back_memory();
         }
@@ -239,9 +239,9 @@ impl Supervisor {
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.pool.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
-        let timeout = self.lifetime.next_look(Instant::now());
-        let timeout = timeout.or_else(|| self.pool.settles_after());
-        let timeout = [timeout, self.reserve.next_look(Instant::now())].into_iter().flatten().min();
+        let timeout = self.lifetime.next_check(Instant::now());
+        let timeout = timeout.or_else(|| self.pool.adjust_after());
+        let timeout = [timeout, self.reserve.next_check(Instant::now())].into_iter().flatten().min();
         let timeout =
             timeout.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
         match poll(&mut fds, timeout) {
@@ -255,17 +255,17 @@ impl Supervisor {
         Ok(Ready { signalled, connecting, clients, shims: ready.collect() })
     }
 
-    fn hear(&mut self, index: usize) -> io::Result<Heard> {
+    fn read_requests(&mut self, index: usize) -> io::Result<RequestOutcome> {
         let client = &mut self.clients[index];
         if !client.lines.read_from(&client.socket)? {
-            return Ok(Heard::Gone);
+            return Ok(RequestOutcome::Gone);
         }
         while let Some(request) = self.clients[index].lines.take()? {
             match request {
                 // A connector of another version starts its own supervisor, so that commands run as in that
                 // version.
                 SupervisorRequest::Connector { version } if version != SOFTWARE_VERSION => {
-                    return Ok(Heard::End);
+                    return Ok(RequestOutcome::End);
                 }
                 SupervisorRequest::Connector { .. } => {
                     self.clients[index].is_connector = true;
@@ -275,18 +275,18 @@ impl Supervisor {
                         self.reply(index, &SupervisorReply::Ready { shim })?;
                     }
                 }
-                SupervisorRequest::Prepare => match self.want_shim() {
+                SupervisorRequest::Prepare => match self.prepare_shim() {
                     Ok(None) => {}
-                    Ok(Some(line)) => return Ok(Heard::BecomeShim(line)),
+                    Ok(Some(line)) => return Ok(RequestOutcome::BecomeShim(line)),
                     Err(error) => {
                         self.reply(index, &SupervisorReply::Failed { reason: error.to_string() })?;
                     }
                 },
                 SupervisorRequest::Stop { grace_ms } => self.stop(index, grace_ms)?,
-                SupervisorRequest::End => return Ok(Heard::End),
+                SupervisorRequest::End => return Ok(RequestOutcome::End),
             }
         }
-        Ok(Heard::Alive)
+        Ok(RequestOutcome::Alive)
     }
 
     fn reply(&mut self, index: usize, reply: &SupervisorReply) -> io::Result<()> {
@@ -295,7 +295,7 @@ impl Supervisor {
 
     /// Sends a message to the connector, if there is one. An error is ignored, since the connector is about
     /// to end then.
-    fn tell_connector(&mut self, reply: &SupervisorReply) {
+    fn notify_connector(&mut self, reply: &SupervisorReply) {
         if let Some(index) = self.connector() {
             let _ = self.reply(index, reply);
         }
@@ -323,7 +323,7 @@ impl Supervisor {
             return Ok(false);
         }
         let live = live_tasks(&self.layout)?;
-        if self.lifetime.kills(now) {
+        if self.lifetime.take_due_kill(now) {
             for id in &live {
                 self.kill(*id);
             }
@@ -356,7 +356,7 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
             if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
                 match staging::remove(&spare) {
                     // On a disk that cannot be written, the directory stays until a later start.
-                    Err(error) if !is_of_disk(&error) => return Err(error),
+                    Err(error) if !is_disk_failure(&error) => return Err(error),
                     _ => {}
                 }
             }
@@ -427,7 +427,7 @@ impl Ready {
     }
 }
 
-enum Heard {
+enum RequestOutcome {
     Alive,
     Gone,
     End,

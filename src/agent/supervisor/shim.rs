@@ -25,7 +25,7 @@ use super::{
     listener::Client,
     protocol::{Lines, ShimOrder, ShimReport, StartTask, TaskRecord, TaskReply, TaskRequest, line},
     staging::{self, StagingDirectory},
-    task::{self, Beginning, Tools},
+    task::{self, ClaimedTask, ShimResources},
 };
 use crate::{
     agent::{finished::is_recorded, layout::Layout},
@@ -38,7 +38,7 @@ use crate::{
 
 /// How long a shim waits before it reports that it is free, if its job may have tasks on other agents, too.
 /// The report wakes the supervisor, and the tasks of other agents on the same machine have priority.
-const OTHERS_FIRST: Duration = Duration::from_millis(300);
+const FREE_REPORT_DELAY: Duration = Duration::from_millis(300);
 
 /// The state of a shim that all of its tasks share.
 pub(super) struct Shim<'a> {
@@ -87,7 +87,7 @@ impl Shim<'_> {
             };
             let Some(beginning) = self.begin(place, start, client, boottime_ns) else { continue };
             let is_alone = beginning.record.spec.target == beginning.record.agent;
-            let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
+            let tools = ShimResources { account: self.account, signals: &signals, buffer: &mut buffer };
             let busy = || self.report(&ShimReport::Busy);
             task::run(beginning, tools, busy, || self.report(&ShimReport::NoProcess))?;
             if has_children() {
@@ -95,7 +95,7 @@ impl Shim<'_> {
                 return Ok(());
             }
             if !is_alone {
-                self.wait_unless_the_supervisor_ends(OTHERS_FIRST);
+                self.wait_unless_the_supervisor_ends(FREE_REPORT_DELAY);
             }
             self.report(&ShimReport::Free);
             if !self.wait_for_order(&mut orders)? {
@@ -118,7 +118,7 @@ impl Shim<'_> {
         start: StartTask,
         client: Client,
         now: impl Fn() -> u64,
-    ) -> Option<Beginning> {
+    ) -> Option<ClaimedTask> {
         let StartTask { id, spec, agent, start_until_ns } = start;
         let is_too_late = || start_until_ns.is_some_and(|until| now() > until);
         if is_too_late() {
@@ -134,7 +134,7 @@ impl Shim<'_> {
             started_unix_ms: UnixMs(clock::unix_ms()),
             started_boottime_ns: boottime_ns(),
         };
-        let reply = match place.become_task(self.layout, id, &line(&record)) {
+        let reply = match place.claim(self.layout, id, &line(&record)) {
             // The disk was slow. Nothing was started, and without its directory the task counts as never
             // started.
             Ok(Some(layout)) if is_too_late() => {
@@ -147,7 +147,7 @@ impl Shim<'_> {
                 let _ = staging::remove(&layout);
                 return None;
             }
-            Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
+            Ok(Some(layout)) => return Some(ClaimedTask { record, layout, place, client }),
             Ok(None) => TaskReply::Known,
             // The tasks directory was removed, and the directory of this shim with it. The client tries
             // another shim.
@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::{core::FinalRecord, finished::Finished},
+        agent::{core::FinalRecord, finished::FinishedTasks},
         domain::{
             command::TaskSpec,
             ids::{Incarnation, JobId},
@@ -316,7 +316,7 @@ mod tests {
     fn a_task_of_a_connector_that_is_gone_begins_unless_the_next_one_has_promised_that_it_will_not() {
         let promise = |layout: &Layout| {
             let record = FinalRecord::NeverStarted(Incarnation::new("dir", "boot"));
-            let mut finished = Finished::open(&Disk::default(), &layout.finished(), 1).unwrap();
+            let mut finished = FinishedTasks::open(&Disk::default(), &layout.finished(), 1).unwrap();
             finished.insert(id(), 1, record).unwrap();
         };
         for (is_promised, begins) in [(false, true), (true, false)] {

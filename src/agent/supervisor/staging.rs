@@ -17,7 +17,7 @@ use rustix::{
 
 use crate::{
     agent::{
-        emergency::{is_of_disk, trouble_of},
+        emergency::{is_disk_failure, problem_of},
         layout::{Area, Layout, TaskLayout},
     },
     domain::ids::TaskId,
@@ -45,13 +45,13 @@ impl StagingDirectory {
     /// # Errors
     /// When it can be created neither on the disk nor in memory. Nothing is left of it then.
     pub(super) fn make(layout: &Layout, shim: i32) -> io::Result<Self> {
-        if trouble_of(&layout.tasks()).is_some()
+        if problem_of(&layout.tasks()).is_some()
             && let Ok(place) = Self::make_in(layout, Area::Memory, shim)
         {
             return Ok(place);
         }
         Self::make_in(layout, Area::Disk, shim).or_else(|error| {
-            if !is_of_disk(&error) {
+            if !is_disk_failure(&error) {
                 return Err(error);
             }
             Self::make_in(layout, Area::Memory, shim).map_err(|_| error)
@@ -61,7 +61,7 @@ impl StagingDirectory {
     fn make_in(layout: &Layout, area: Area, shim: i32) -> io::Result<Self> {
         if area == Area::Memory {
             // The machine needs the remaining memory.
-            if let Some(trouble) = trouble_of(&layout.emergency().make()?) {
+            if let Some(trouble) = problem_of(&layout.emergency().create()?) {
                 return Err(io::Error::other(format!("the memory file system is {trouble}")));
             }
         }
@@ -89,24 +89,24 @@ impl StagingDirectory {
     ///
     /// # Errors
     /// When neither is possible. The task has no directory then.
-    pub(super) fn become_task(
+    pub(super) fn claim(
         &mut self,
         layout: &Layout,
         id: TaskId,
         record: &[u8],
     ) -> io::Result<Option<TaskLayout>> {
-        match self.claim(layout, id, record) {
-            Err(error) if self.area == Area::Disk && is_of_disk(&error) => {
+        match self.try_claim(layout, id, record) {
+            Err(error) if self.area == Area::Disk && is_disk_failure(&error) => {
                 let shim = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
                 let Ok(place) = Self::make_in(layout, Area::Memory, shim) else { return Err(error) };
                 std::mem::replace(self, place).remove();
-                self.claim(layout, id, record)
+                self.try_claim(layout, id, record)
             }
             claimed => claimed,
         }
     }
 
-    fn claim(&mut self, layout: &Layout, id: TaskId, record: &[u8]) -> io::Result<Option<TaskLayout>> {
+    fn try_claim(&mut self, layout: &Layout, id: TaskId, record: &[u8]) -> io::Result<Option<TaskLayout>> {
         let task = layout.task_in(self.area, id).ok_or(io::ErrorKind::NotFound)?;
         self.record.write_all_at(record, 0)?;
         let renamed = match renameat_with(CWD, self.layout.root(), CWD, task.root(), RenameFlags::NOREPLACE) {
@@ -200,8 +200,8 @@ mod tests {
         let (_dir, layout) = layout();
         let mut first = StagingDirectory::make(&layout, 1).unwrap();
         let mut second = StagingDirectory::make(&layout, 2).unwrap();
-        let task = first.become_task(&layout, id(), b"first\n").unwrap().unwrap();
-        assert!(second.become_task(&layout, id(), b"second\n").unwrap().is_none());
+        let task = first.claim(&layout, id(), b"first\n").unwrap().unwrap();
+        assert!(second.claim(&layout, id(), b"second\n").unwrap().is_none());
         assert_eq!(fs::read(task.record()).unwrap(), b"first\n");
         assert!(!layout.spare(1).root().exists() && layout.spare(2).root().exists());
         second.remove();
@@ -215,8 +215,8 @@ mod tests {
             let (_dir, layout) = layout();
             let mut has_it = StagingDirectory::make_in(&layout, first, 1).unwrap();
             let mut comes_late = StagingDirectory::make_in(&layout, second, 2).unwrap();
-            let task = has_it.become_task(&layout, id(), b"first\n").unwrap().unwrap();
-            assert!(comes_late.become_task(&layout, id(), b"second\n").unwrap().is_none(), "{first:?}");
+            let task = has_it.claim(&layout, id(), b"first\n").unwrap().unwrap();
+            assert!(comes_late.claim(&layout, id(), b"second\n").unwrap().is_none(), "{first:?}");
             assert_eq!(layout.task(id()).root(), task.root(), "{first:?}: found where it lies");
             assert!(!layout.task_in(second, id()).unwrap().root().exists(), "{first:?}");
             assert_eq!((has_it.is_in_memory(), task.record().exists()), (first == Area::Memory, true));
@@ -228,7 +228,7 @@ mod tests {
         let (_dir, layout) = layout();
         let mut place = StagingDirectory::make(&layout, 1).unwrap();
         assert!(!place.is_gone());
-        let task = place.become_task(&layout, id(), b"record\n").unwrap().unwrap();
+        let task = place.claim(&layout, id(), b"record\n").unwrap().unwrap();
         assert!(place.is_gone(), "it is the task's now");
         fs::create_dir(task.ending()).unwrap();
         assert!(place.write_ending(&task, b"ended\n").is_err(), "something is in its place");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_removed_and_what_cannot_be_is_told() {
+    fn removing_a_missing_directory_succeeds_and_a_failure_is_reported() {
         let (_dir, layout) = layout();
         remove(&layout.spare(1)).unwrap();
         fs::write(layout.spare(1).root(), "no directory").unwrap();

@@ -17,12 +17,12 @@ use nix::{
 use super::{
     command::{Account, Started, start_command},
     input::Input,
-    kill::{Cause, Kill, Killing, Order},
+    kill::{Cause, Kill, KillState, Order},
     listener::Client,
     output::{Output, Piece},
-    progress::{ChildGone, Pipes, Progress, Report},
+    progress::{ChildExit, EndingState, Pipes, Progress},
     protocol::{TaskRecord, TaskReply, TaskRequest, line},
-    room::{DISK_RETRY, Room},
+    room::{DISK_RETRY, OutputLimit},
     staging::StagingDirectory,
 };
 use crate::{
@@ -44,7 +44,7 @@ use crate::{
 const LONG_RUNNING_AFTER: Duration = Duration::from_secs(1);
 
 /// A task whose directory exists, and whose command is not started yet.
-pub(super) struct Beginning {
+pub(super) struct ClaimedTask {
     pub(super) record: TaskRecord,
     /// Its directory.
     pub(super) layout: TaskLayout,
@@ -55,7 +55,7 @@ pub(super) struct Beginning {
 }
 
 /// The resources of the process that all of its tasks share.
-pub(super) struct Tools<'a> {
+pub(super) struct ShimResources<'a> {
     /// The user as which commands run.
     pub(super) account: &'a Account,
     /// SIGCHLD, and the signals that would end this process.
@@ -64,23 +64,23 @@ pub(super) struct Tools<'a> {
     pub(super) buffer: &'a mut Vec<u8>,
 }
 
-/// Runs a task until it has ended and its pipes are closed. Calls `lasts` once if that takes longer than
-/// [`LONG_RUNNING_AFTER`], and `no_process` if there are no free process ids.
+/// Runs a task until it has ended and its pipes are closed. Calls `on_long_running` once if that takes longer than
+/// [`LONG_RUNNING_AFTER`], and `on_no_process` if there are no free process ids.
 ///
 /// # Errors
 /// When the process cannot wait for events any more. The task is lost then.
 pub(super) fn run(
-    beginning: Beginning,
-    tools: Tools<'_>,
-    lasts: impl FnOnce(),
-    no_process: impl FnOnce(),
+    beginning: ClaimedTask,
+    tools: ShimResources<'_>,
+    on_long_running: impl FnOnce(),
+    on_no_process: impl FnOnce(),
 ) -> io::Result<()> {
     let started = Instant::now();
-    let result = start_command(&beginning.record, tools.account, no_process);
+    let result = start_command(&beginning.record, tools.account, on_no_process);
     beginning.client.answer(&TaskReply::Started);
     match result {
         Ok(command) => {
-            Supervisor::new(beginning, command, tools.signals, started).run(tools.buffer, lasts)?;
+            TaskRunner::new(beginning, command, tools.signals, started).run(tools.buffer, on_long_running)?;
         }
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason.into()));
@@ -104,7 +104,7 @@ struct Unwritten {
 }
 
 /// The state of the process while it runs a task.
-struct Supervisor<'a> {
+struct TaskRunner<'a> {
     layout: TaskLayout,
     spec: TaskSpec,
     place: StagingDirectory,
@@ -117,21 +117,21 @@ struct Supervisor<'a> {
     spool: spool::SpoolWriter,
     /// Output that was read from a pipe, but could not be written to the disk yet.
     unwritten: Option<Unwritten>,
-    room: Room,
+    room: OutputLimit,
     clients: Vec<Client>,
-    killing: Killing,
-    child_end: Option<ChildGone>,
+    killing: KillState,
+    child_end: Option<ChildExit>,
     ending: Option<TaskEnding>,
     is_ending_written: bool,
 }
 
-impl<'a> Supervisor<'a> {
-    fn new(beginning: Beginning, command: Started, signals: &'a SignalFd, started: Instant) -> Self {
-        let Beginning { record, layout, place, mut client } = beginning;
+impl<'a> TaskRunner<'a> {
+    fn new(beginning: ClaimedTask, command: Started, signals: &'a SignalFd, started: Instant) -> Self {
+        let ClaimedTask { record, layout, place, mut client } = beginning;
         client.follow();
         let stderr = command.stderr.map(|pipe| Output::new(Stream::Stderr, pipe));
         let outputs = [Output::new(Stream::Stdout, command.stdout)].into_iter().chain(stderr).collect();
-        let room = Room::new(place.is_in_memory(), started);
+        let room = OutputLimit::new(place.is_in_memory(), started);
         Self {
             spool: spool::SpoolWriter::new(Disk::default(), layout.spool()),
             layout,
@@ -145,15 +145,15 @@ impl<'a> Supervisor<'a> {
             unwritten: None,
             room,
             clients: vec![client],
-            killing: Killing::No,
+            killing: KillState::No,
             child_end: None,
             ending: None,
             is_ending_written: false,
         }
     }
 
-    fn run(mut self, buffer: &mut Vec<u8>, lasts: impl FnOnce()) -> io::Result<()> {
-        let mut lasts = Some(lasts);
+    fn run(mut self, buffer: &mut Vec<u8>, on_long_running: impl FnOnce()) -> io::Result<()> {
+        let mut on_long_running = Some(on_long_running);
         loop {
             let now = Instant::now();
             self.advance(now);
@@ -162,11 +162,11 @@ impl<'a> Supervisor<'a> {
             }
             let until_it_lasts = (self.started + LONG_RUNNING_AFTER).saturating_duration_since(now);
             if until_it_lasts.is_zero()
-                && let Some(lasts) = lasts.take()
+                && let Some(on_long_running) = on_long_running.take()
             {
-                lasts();
+                on_long_running();
             }
-            self.wait_and_handle(buffer, lasts.is_some().then_some(until_it_lasts))?;
+            self.wait_and_handle(buffer, on_long_running.is_some().then_some(until_it_lasts))?;
         }
     }
 
@@ -179,9 +179,9 @@ impl<'a> Supervisor<'a> {
             has_unwritten: self.unwritten.is_some(),
             is_tight: self.room.is_tight,
             report: match (&self.ending, self.is_ending_written) {
-                (None, _) => Report::NotYet,
-                (Some(_), false) => Report::Unwritten,
-                (Some(_), true) => Report::Written,
+                (None, _) => EndingState::NotYet,
+                (Some(_), false) => EndingState::Unwritten,
+                (Some(_), true) => EndingState::Written,
             },
         }
     }
@@ -201,10 +201,10 @@ impl<'a> Supervisor<'a> {
     fn may_read(&self) -> bool {
         let is_read = self.clients.iter().any(|client| client.reads);
         let waiting = self.spool.end().since(self.spool.acknowledged());
-        self.ending.is_some() || (self.unwritten.is_none() && waiting < self.room.cap(is_read))
+        self.ending.is_some() || (self.unwritten.is_none() && waiting < self.room.limit(is_read))
     }
 
-    fn look_at_room(&mut self, now: Instant) {
+    fn update_limit(&mut self, now: Instant) {
         if self.room.is_due(self.spool.end(), now) {
             // If the usage is unknown, there is assumed to be room.
             let used = volume_used_percent(self.layout.root()).unwrap_or(0);
@@ -214,7 +214,7 @@ impl<'a> Supervisor<'a> {
 
     /// Does everything that is due.
     fn advance(&mut self, now: Instant) {
-        self.look_at_room(now);
+        self.update_limit(now);
         if let Some(mut unwritten) = self.unwritten.take()
             && let Err(error) = self.spool.append(unwritten.stream, unwritten.time_ns, &unwritten.payload)
         {
@@ -224,7 +224,7 @@ impl<'a> Supervisor<'a> {
         // A command that has ended in the meantime is not killed.
         if self.progress().has_run_too_long(now) && !self.has_command_ended() {
             let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
-            self.killing = Killing::Begun(Kill::begin(grace, now, started_now()), Cause::Timeout);
+            self.killing = KillState::Begun(Kill::begin(grace, now, started_now()), Cause::Timeout);
         }
         self.step_kill(now);
         if self.progress().is_over(now) {
@@ -235,10 +235,10 @@ impl<'a> Supervisor<'a> {
     }
 
     fn step_kill(&mut self, now: Instant) {
-        self.killing = match std::mem::replace(&mut self.killing, Killing::No) {
-            Killing::Begun(mut kill, cause) => match kill.step(now) {
-                Some(proof) => Killing::Done(proof, cause),
-                None => Killing::Begun(kill, cause),
+        self.killing = match std::mem::replace(&mut self.killing, KillState::No) {
+            KillState::Begun(mut kill, cause) => match kill.step(now) {
+                Some(proof) => KillState::Done(proof, cause),
+                None => KillState::Begun(kill, cause),
             },
             other => other,
         };
@@ -247,7 +247,7 @@ impl<'a> Supervisor<'a> {
     fn end(&mut self, now: Instant) {
         let Some(ending) = self.progress().ending() else { return };
         // A later order to kill applies to the background processes that the command has left.
-        self.killing = Killing::No;
+        self.killing = KillState::No;
         let background = if self.outputs.is_empty() { 0 } else { descendants().len() };
         let until = self.child_end.map_or(now, |gone| gone.at);
         self.ending = Some(TaskEnding {
@@ -270,14 +270,14 @@ impl<'a> Supervisor<'a> {
     fn answer_waiting(&mut self) {
         let (ending, end, taken) = (self.ending.as_ref(), self.spool.end(), self.input.taken());
         let refused = self.unwritten.as_ref().map(|unwritten| unwritten.error.as_str());
-        let held = self.room.held(refused, self.may_read());
+        let held = self.room.held_reason(refused, self.may_read());
         self.clients.retain_mut(|client| {
-            client.tell_held(&held) && client.answer_input(taken) && client.answer_wait(ending, end)
+            client.report_held(&held) && client.answer_input(taken) && client.answer_wait(ending, end)
         });
     }
 
     fn timeout(&self, now: Instant, longest: Option<Duration>) -> PollTimeout {
-        let wait = [longest, self.progress().next_look(now)].into_iter().flatten().min();
+        let wait = [longest, self.progress().next_check(now)].into_iter().flatten().min();
         // Rounded up, or the loop would spin through the last millisecond.
         wait.map_or(PollTimeout::NONE, |wait| {
             PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -324,7 +324,7 @@ impl<'a> Supervisor<'a> {
         }
         // Before the exit is handled: a client that is notified of new output finds it in the spool.
         for index in readable.into_iter().rev() {
-            if !self.hear(index) {
+            if !self.read_requests(index) {
                 self.clients.swap_remove(index);
             }
         }
@@ -344,8 +344,8 @@ impl<'a> Supervisor<'a> {
     fn has_command_ended(&mut self) -> bool {
         for (pid, end) in reap() {
             if pid == self.child {
-                let by_itself = matches!(self.killing, Killing::No);
-                self.child_end = Some(ChildGone { end, at: Instant::now(), by_itself });
+                let by_itself = matches!(self.killing, KillState::No);
+                self.child_end = Some(ChildExit { end, at: Instant::now(), by_itself });
                 self.outputs.iter_mut().for_each(Output::note_command_end);
             }
         }
@@ -371,16 +371,16 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Reads and handles the requests of a client. Returns false if it is gone, or violates the protocol.
-    fn hear(&mut self, index: usize) -> bool {
+    fn read_requests(&mut self, index: usize) -> bool {
         let client = &mut self.clients[index];
         if !client.lines.read_from(&client.socket).unwrap_or(false) {
             return false;
         }
         loop {
             let client = &mut self.clients[index];
-            if let Some((offset, length, is_last)) = client.input_due {
+            if let Some((offset, length, is_last)) = client.pending_input {
                 let Some(data) = client.lines.take_bytes(length) else { return true };
-                client.input_due = None;
+                client.pending_input = None;
                 if !self.input.take(offset, &data, is_last) {
                     return false;
                 }
@@ -389,7 +389,7 @@ impl<'a> Supervisor<'a> {
             }
             match client.lines.take() {
                 Ok(Some(request)) => {
-                    if !self.obey(index, request) {
+                    if !self.handle_request(index, request) {
                         return false;
                     }
                 }
@@ -400,7 +400,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Handles a request. Returns false if it is not valid while the process runs a task.
-    fn obey(&mut self, index: usize, request: TaskRequest) -> bool {
+    fn handle_request(&mut self, index: usize, request: TaskRequest) -> bool {
         match request {
             TaskRequest::Start(_) => return false,
             TaskRequest::Wait { past } => self.clients[index].waits_past = Some(past),
@@ -410,7 +410,7 @@ impl<'a> Supervisor<'a> {
                 let _ = self.spool.acknowledge(offset, self.room.is_tight);
             }
             TaskRequest::Input { offset, length, is_last } => {
-                self.clients[index].input_due = Some((offset, length, is_last));
+                self.clients[index].pending_input = Some((offset, length, is_last));
             }
             TaskRequest::Resize { rows, columns } => self.input.resize(rows, columns),
             TaskRequest::WatchInput => self.clients[index].watches_input = true,
@@ -433,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_told_in_nanoseconds_as_far_as_they_go() {
+    fn durations_saturate_in_nanoseconds() {
         assert_eq!(nanoseconds(Duration::new(1, 2)), 1_000_000_002);
         assert_eq!(nanoseconds(Duration::MAX), u64::MAX);
     }

@@ -13,11 +13,11 @@ use tokio::{runtime::Builder, sync::watch};
 use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     agent::{
+        connector::{Config, Connector, Ended},
         enrollment::Introduction,
         handle::{Agent, ConnectionState, Description},
         layout::Layout,
         link::approval,
-        network::{Config, Ended, Network},
         supervisor::{client, server},
         troubles::Troubles,
     },
@@ -178,7 +178,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         metrics: args.metrics.as_ref().map(|at| HostPort::new(at.host.as_str(), at.port)),
         introduction: introduction(args, fingerprint)?,
         trusts_operators: args.trust_operators,
-        is_of_many: false,
+        is_one_of_many: false,
     })
 }
 
@@ -219,25 +219,25 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
     let runtime = daemon_runtime(&mut Builder::new_current_thread())?;
     let result = runtime.block_on(async move {
         raise_limit();
-        let network = Network::set_up(config).map_err(Failure::new)?;
+        let connector = Connector::set_up(config).map_err(Failure::new)?;
         let shutdown = Shutdown::default();
-        let stop_orders = network.stop_orders();
+        let stop_orders = connector.stop_orders();
         let mut signals = EndSignals::new()?;
         let survives_hangup = !stderr_is_terminal();
-        let standing = network.standing();
-        let watched = network.standing();
+        let standing = connector.standing();
+        let watched = connector.standing();
         warn_about_kill_mode().await;
         systemd::ready("connecting");
         let telling = report_to_service_manager(watched, name.clone(), master.clone());
         let mut telling = std::pin::pin!(telling);
         let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
-        let network_troubles = network.troubles();
-        let trimming = give_back_memory_when_idle(network.agent());
+        let troubles = connector.troubles();
+        let trimming = give_back_memory_when_idle(connector.agent());
         let mut trimming = std::pin::pin!(trimming);
-        let running = network.run(shutdown.clone());
+        let running = connector.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
-        let reporting = first_report(standing, daemonized, &name, &master, network_troubles);
+        let reporting = first_report(standing, daemonized, &name, &master, troubles);
         let mut reporting = std::pin::pin!(reporting);
         let mut reported = !daemonized;
         loop {

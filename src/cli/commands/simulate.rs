@@ -7,9 +7,9 @@ use tokio::{runtime::Builder, task::JoinSet};
 
 use crate::{
     agent::{
+        connector::{Config, Connector, Ended},
         enrollment::Introduction,
         handle::Description,
-        network::{Config, Ended, Network},
     },
     cli::{
         args::agent::SimulateArgs,
@@ -44,7 +44,7 @@ fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, F
         metrics: None,
         introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
         trusts_operators: false,
-        is_of_many: true,
+        is_one_of_many: true,
     })
 }
 
@@ -67,10 +67,10 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
         note(&format!("{} agents: {}", names.len(), fold(names.iter().map(AgentName::as_str))));
         for name in names {
             let config = config(args, name, &args.data_dir)?;
-            let network = tokio::task::spawn_blocking(|| Network::set_up(config)).await;
-            let network = network.map_err(Failure::new)?.map_err(Failure::new)?;
-            orders.push(network.stop_orders());
-            agents.spawn(network.run(shutdown.clone()));
+            let connector = tokio::task::spawn_blocking(|| Connector::set_up(config)).await;
+            let connector = connector.map_err(Failure::new)?.map_err(Failure::new)?;
+            orders.push(connector.stop_orders());
+            agents.spawn(connector.run(shutdown.clone()));
         }
         tokio::select! {
             _ = signals.next() => {}

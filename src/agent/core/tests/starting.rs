@@ -35,7 +35,7 @@ fn a_start_that_failed_is_refused_only_if_the_disk_does_not_know_the_task() {
     let opened = world.open(attach(1, true, "boot"));
     world.step(Input::MemoryReplaced(life("later")));
     world.end_start(failed());
-    assert_eq!(world.decisions[&opened], Ok(Decision::MemoryGone));
+    assert_eq!(world.decisions[&opened], Ok(Decision::MemoryRemoved));
     // A disk that cannot be read says nothing about the task, so the master asks again.
     let mut world = World::new();
     let opened = world.open(attach(1, true, "boot"));

@@ -17,7 +17,10 @@ fn supervisor(layout: &Layout) -> Supervisor {
 }
 
 /// Connects a new client that sends `request`. Returns its socket, and the result of the request.
-fn connect(supervisor: &mut Supervisor, request: &SupervisorRequest) -> (UnixStream, io::Result<Heard>) {
+fn connect(
+    supervisor: &mut Supervisor,
+    request: &SupervisorRequest,
+) -> (UnixStream, io::Result<RequestOutcome>) {
     let (mut client, socket) = UnixStream::pair().unwrap();
     supervisor.clients.push(Client {
         socket,
@@ -26,7 +29,7 @@ fn connect(supervisor: &mut Supervisor, request: &SupervisorRequest) -> (UnixStr
         waits_for_end: false,
     });
     client.write_all(&line(request)).unwrap();
-    let heard = supervisor.hear(supervisor.clients.len() - 1);
+    let heard = supervisor.read_requests(supervisor.clients.len() - 1);
     (client, heard)
 }
 
@@ -45,12 +48,12 @@ fn a_supervisor_works_for_its_own_version_and_makes_way_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let mut supervisor = supervisor(&Layout::new(dir.path()));
     let (_other, heard) = connect(&mut supervisor, &connector("another"));
-    assert!(matches!(heard, Ok(Heard::End)));
-    assert!(!supervisor.lifetime.may_come());
+    assert!(matches!(heard, Ok(RequestOutcome::End)));
+    assert!(!supervisor.lifetime.accepts_tasks());
     let (_own, heard) = connect(&mut supervisor, &connector(SOFTWARE_VERSION));
-    assert!(matches!(heard, Ok(Heard::Alive)));
+    assert!(matches!(heard, Ok(RequestOutcome::Alive)));
     assert_eq!(supervisor.connector(), Some(1));
-    assert!(supervisor.lifetime.may_come());
+    assert!(supervisor.lifetime.accepts_tasks());
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn a_client_that_stops_the_agent_is_answered_and_the_connector_stops_it() {
     let mut supervisor = supervisor(&Layout::new(dir.path()));
     let (half, _) = connect(&mut supervisor, &connector(SOFTWARE_VERSION));
     let (person, heard) = connect(&mut supervisor, &SupervisorRequest::Stop { grace_ms: 7 });
-    assert!(matches!(heard, Ok(Heard::Alive)));
+    assert!(matches!(heard, Ok(RequestOutcome::Alive)));
     assert_eq!(told(&person), SupervisorReply::Stopping { running: 0 });
     assert_eq!(told(&half), SupervisorReply::StopOrdered { grace_ms: 7 });
     assert!(!supervisor.is_done().unwrap(), "it ends when the connector says so");
@@ -92,7 +95,7 @@ fn without_a_connector_tasks_are_killed_after_their_grace_and_waited_for() {
 }
 
 #[test]
-fn nothing_happens_when_nobody_says_anything() {
+fn only_events_count_as_activity() {
     let nothing =
         || Ready { signalled: false, connecting: false, clients: vec![], shims: vec![false, false] };
     assert!(nothing().is_nothing());

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::Input,
-    emergency::is_of_disk,
+    emergency::is_disk_failure,
     enrollment::{Enrollment, Introduction},
     handle::{Agent, ConnectionState, Description},
     incarnation::DirectoryId,
@@ -37,11 +37,11 @@ use crate::{
 };
 
 /// The first and the longest pause between attempts to listen on a port.
-const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const LISTEN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often a stopping agent checks whether its tasks have ended.
-const STOPPING_STEP: Duration = Duration::from_millis(50);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a stopping agent waits until the master has stored the last output and outcomes.
-const HAND_OVER: Duration = Duration::from_secs(5);
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stopping agent waits until the directories of finished tasks are removed.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between TERM and KILL when a stopping agent kills the remaining tasks.
@@ -65,7 +65,7 @@ pub struct Config {
     /// Whether operators' commands run on the master's machine, too.
     pub trusts_operators: bool,
     /// Whether it is one of many agents in one process.
-    pub is_of_many: bool,
+    pub is_one_of_many: bool,
 }
 
 /// Why an agent cannot start.
@@ -88,7 +88,7 @@ pub enum StartError {
 }
 
 /// An agent that is set up, but not yet connected.
-pub struct Network {
+pub struct Connector {
     agent: Agent,
     enrollment: Arc<Enrollment>,
     listener: Option<Listening>,
@@ -97,7 +97,7 @@ pub struct Network {
     stop_orders: mpsc::Receiver<u32>,
     /// Runs the agent's core.
     core: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
-    keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    supervisor_link: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
     _lock: Lock,
 }
 
@@ -156,7 +156,7 @@ impl Listening {
 
     /// Tries until it can listen, and returns the listener; `None` if the agent ends first.
     async fn listener(mut self, troubles: &Troubles, stop: &CancellationToken) -> Option<TcpListener> {
-        let mut pause = LISTEN_AGAIN.0;
+        let mut pause = LISTEN_RETRY.0;
         loop {
             if let Some(listener) = self.listener.take() {
                 return Some(listener);
@@ -165,7 +165,7 @@ impl Listening {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return None,
             }
-            pause = (pause * 2).min(LISTEN_AGAIN.1);
+            pause = (pause * 2).min(LISTEN_RETRY.1);
             self.try_now(troubles);
         }
     }
@@ -175,7 +175,7 @@ impl Listening {
 /// is.
 fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
     match make_private(path) {
-        Err(unusable) if is_of_disk(&unusable.source) && path.is_dir() => {
+        Err(unusable) if is_disk_failure(&unusable.source) && path.is_dir() => {
             tracing::error!(%unusable, "commands run in memory");
             Ok(())
         }
@@ -183,28 +183,28 @@ fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
     }
 }
 
-impl Network {
+impl Connector {
     /// Locks the directory, starts the supervisor, and binds the port if that is possible now.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn set_up(config: Config) -> Result<Self, StartError> {
         let layout =
-            if config.is_of_many { Layout::of_many(&config.data) } else { Layout::new(&config.data) };
+            if config.is_one_of_many { Layout::of_many(&config.data) } else { Layout::new(&config.data) };
         make_usable(layout.root())?;
         make_usable(&layout.identity())?;
         let had_tasks = layout.tasks().is_dir();
         make_usable(&layout.tasks())?;
         let shown = config.data.display().to_string();
         let files = |error| StartError::Files(shown.clone(), error);
-        let lock = take_lock(&layout.network_lock()).map_err(files)?;
+        let lock = take_lock(&layout.connector_lock()).map_err(files)?;
         let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
         // Before the supervisor starts: no task may start in a directory that has no id yet.
         let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
         let (stop_orders, ordered) = mpsc::channel(4);
         let troubles = Troubles::default();
         let connected = Supervisor::connect(&layout, stop_orders.clone(), troubles.clone());
-        let (supervisor, keeping) = connected.map_err(files)?;
+        let (supervisor, supervisor_link) = connected.map_err(files)?;
         let enrollment = Enrollment::new(
             layout.identity(),
             config.description.clone(),
@@ -231,7 +231,7 @@ impl Network {
             master: config.master,
             stop_orders: ordered,
             core: Box::pin(core),
-            keeping: Box::pin(keeping),
+            supervisor_link: Box::pin(supervisor_link),
             _lock: lock,
         })
     }
@@ -259,13 +259,13 @@ impl Network {
         let (agent, enrollment) = (self.agent, self.enrollment);
         let keeping_ended = CancellationToken::new();
         let _ends_keeping = keeping_ended.clone().drop_guard();
-        let keeping = self.keeping;
+        let supervisor_link = self.supervisor_link;
         // Not tracked: it ends with the last handle.
         tokio::spawn(self.core);
         // Not tracked: it ends last, when the agent's handles are dropped or the supervisor has received the order to end.
         tokio::spawn(async move {
             tokio::select! {
-                () = keeping => {}
+                () = supervisor_link => {}
                 () = keeping_ended.cancelled() => {}
             }
         });
@@ -289,7 +289,7 @@ impl Network {
                 scraped::serve(listener, render, stop).await;
             });
         }
-        let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
+        let linked = link::keep_connected(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);
         let stopped = tokio::select! {
             // An order to stop the agent takes precedence over the end of the connector alone, after which
@@ -310,7 +310,7 @@ impl Network {
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
             agent.supervisor.end().await;
-            agent.layout.emergency().leave();
+            agent.layout.emergency().remove();
             Ended::Stopped
         } else {
             Ended::Connector(going_on)
@@ -372,20 +372,20 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
     }
     let connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
     if connected {
-        let _ = tokio::time::timeout(HAND_OVER, until_handed_over(agent)).await;
+        let _ = tokio::time::timeout(HAND_OVER_TIMEOUT, until_handed_over(agent)).await;
     }
 }
 
 /// Waits until no task runs.
 async fn until_idle(agent: &Agent) {
     while !agent.is_idle().await {
-        tokio::time::sleep(STOPPING_STEP).await;
+        tokio::time::sleep(STOP_CHECK_INTERVAL).await;
     }
 }
 
 /// Waits until the master has stored the ends of all tasks.
 async fn until_handed_over(agent: &Agent) {
     while !agent.unfinished().await.is_ok_and(|tasks| tasks.is_empty()) {
-        tokio::time::sleep(STOPPING_STEP).await;
+        tokio::time::sleep(STOP_CHECK_INTERVAL).await;
     }
 }
