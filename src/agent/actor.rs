@@ -48,7 +48,7 @@ pub(super) enum Message {
 
 /// The answer to an Attach that was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// What the Attach does.
     pub decision: Decision,
     /// The connection to the task's process, if the task was just started.
@@ -59,11 +59,11 @@ pub struct Opened {
 
 /// Notifies an Attach when a later one for the same task takes its place.
 #[derive(Debug)]
-pub struct Superseded(oneshot::Receiver<u64>);
+pub(crate) struct Superseded(oneshot::Receiver<u64>);
 
 impl Superseded {
     /// Waits until a later Attach takes the place of this one, and returns its attempt.
-    pub async fn by(self) -> u64 {
+    pub(crate) async fn by(self) -> u64 {
         match self.0.await {
             Ok(by) => by,
             // The agent ends.

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Maximum number of answers that wait for the connection.
-pub const ANSWERS: usize = 4;
+pub(crate) const ANSWERS: usize = 4;
 
 /// How long to wait before the next attempt to connect to a task's process that is alive but does not accept.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
@@ -69,7 +69,7 @@ impl From<io::Error> for End {
 }
 
 /// Serves one Attach to its end.
-pub async fn serve(
+pub(crate) async fn serve(
     agent: Agent,
     requests: Incoming<AttachRequest>,
     answers: Answers,

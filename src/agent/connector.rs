@@ -49,7 +49,7 @@ const STOP_KILL_GRACE_MS: u32 = 2_000;
 
 /// The configuration of an agent.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The data directory.
     pub data: PathBuf,
     /// The master: host and port.
@@ -70,7 +70,7 @@ pub struct Config {
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] UnusableDirectory),
@@ -88,7 +88,7 @@ pub enum StartError {
 }
 
 /// An agent that is set up, but not yet connected.
-pub struct Connector {
+pub(crate) struct Connector {
     agent: Agent,
     enrollment: Arc<Enrollment>,
     listener: Option<Listening>,
@@ -103,7 +103,7 @@ pub struct Connector {
 
 /// How the connector ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The agent was ordered to stop, and has stopped.
     Stopped,
     /// Only the connector ended; this number of commands continue.
@@ -188,7 +188,7 @@ impl Connector {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn set_up(config: Config) -> Result<Self, StartError> {
+    pub(crate) fn set_up(config: Config) -> Result<Self, StartError> {
         let layout =
             if config.is_one_of_many { Layout::of_many(&config.data) } else { Layout::new(&config.data) };
         make_usable(layout.root())?;
@@ -238,24 +238,24 @@ impl Connector {
 
     /// Returns a receiver of the agent's connection state.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<ConnectionState> {
+    pub(crate) fn standing(&self) -> watch::Receiver<ConnectionState> {
         self.agent.standing.subscribe()
     }
 
     /// Returns the problems of this machine.
     #[must_use]
-    pub fn troubles(&self) -> Troubles {
+    pub(crate) fn troubles(&self) -> Troubles {
         self.agent.troubles.clone()
     }
 
     /// Returns a handle to the agent.
     #[must_use]
-    pub fn agent(&self) -> Agent {
+    pub(crate) fn agent(&self) -> Agent {
         self.agent.clone()
     }
 
     /// Runs until the agent is ordered to stop, or `shutdown.stop` ends the connector.
-    pub async fn run(mut self, shutdown: Shutdown) -> Ended {
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Ended {
         let (agent, enrollment) = (self.agent, self.enrollment);
         let keeping_ended = CancellationToken::new();
         let _ends_keeping = keeping_ended.clone().drop_guard();
@@ -319,7 +319,7 @@ impl Connector {
 
     /// Returns the channel for orders to stop the agent. A message is the grace, in milliseconds.
     #[must_use]
-    pub fn stop_orders(&self) -> mpsc::Sender<u32> {
+    pub(crate) fn stop_orders(&self) -> mpsc::Sender<u32> {
         self.agent.stop_orders.clone()
     }
 }

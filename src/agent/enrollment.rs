@@ -45,7 +45,7 @@ use crate::{
 
 /// The data that an operator gave the agent so that it can trust the master.
 #[derive(Clone, Debug, Default)]
-pub struct Introduction {
+pub(crate) struct Introduction {
     /// A join token.
     pub token: Option<Token>,
     /// The fingerprint of the CA.
@@ -57,7 +57,7 @@ const FIRST_USE: &str = "first use";
 
 /// An agent's identity.
 #[derive(Clone, Debug)]
-pub struct Enrolled {
+pub(crate) struct Enrolled {
     /// The agent's certificate.
     pub certificate: CertificateDer<'static>,
     /// The certificate of the CA that the agent trusts.
@@ -68,7 +68,7 @@ pub struct Enrolled {
 
 /// The result of a request for an identity.
 #[derive(Debug)]
-pub enum EnrollmentResult {
+pub(crate) enum EnrollmentResult {
     /// The agent has an identity.
     Enrolled(Enrolled),
     /// An operator has to approve the key.
@@ -94,7 +94,7 @@ pub enum EnrollmentResult {
 
 /// The error of a request for an identity.
 #[derive(Debug, thiserror::Error)]
-pub enum EnrollmentError {
+pub(crate) enum EnrollmentError {
     /// The master cannot be reached.
     #[error(transparent)]
     Dial(#[from] DialError),
@@ -122,7 +122,7 @@ impl From<KeyError> for EnrollmentError {
 
 /// The agent's identity on disk, and the client that requests it from the master.
 #[derive(Debug)]
-pub struct Enrollment {
+pub(crate) struct Enrollment {
     directory: PathBuf,
     key: Key,
     description: Description,
@@ -138,7 +138,7 @@ impl Enrollment {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub fn new(
+    pub(crate) fn new(
         directory: PathBuf,
         description: Description,
         master: HostPort,
@@ -158,7 +158,7 @@ impl Enrollment {
 
     /// Returns the basis of the trust in the CA: `token`, `fingerprint`, `code`, `local` or `first use`.
     #[must_use]
-    pub fn trust(&self) -> String {
+    pub(crate) fn trust(&self) -> String {
         let text = read_optional(&self.directory.join("trust")).ok().flatten().unwrap_or_default();
         String::from_utf8_lossy(&text).trim().to_owned()
     }
@@ -179,7 +179,7 @@ impl Enrollment {
     ///
     /// # Errors
     /// When the files cannot be read.
-    pub fn stored(&self) -> Result<Option<Enrolled>, EnrollmentError> {
+    pub(crate) fn stored(&self) -> Result<Option<Enrolled>, EnrollmentError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.directory.exists()
             && let Some((enrolled, trust)) = known().clone()
@@ -222,7 +222,7 @@ impl Enrollment {
     ///
     /// # Errors
     /// When the file cannot be removed.
-    pub fn forget(&self) -> io::Result<()> {
+    pub(crate) fn forget(&self) -> io::Result<()> {
         match std::fs::remove_file(self.certificate_file()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -231,7 +231,7 @@ impl Enrollment {
 
     /// Returns the credentials for TLS.
     #[must_use]
-    pub fn credentials(&self, enrolled: &Enrolled) -> Credentials {
+    pub(crate) fn credentials(&self, enrolled: &Enrolled) -> Credentials {
         let chain = vec![enrolled.certificate.clone(), enrolled.ca.clone()];
         Credentials { chain, key: self.key.to_der() }
     }
@@ -240,7 +240,7 @@ impl Enrollment {
     ///
     /// # Errors
     /// See [`EnrollmentError`].
-    pub async fn ask(&self) -> Result<EnrollmentResult, EnrollmentError> {
+    pub(crate) async fn ask(&self) -> Result<EnrollmentResult, EnrollmentError> {
         if self.introduction.token.is_none()
             && let Some(asked) = self.ask_locally().await
         {

@@ -7,7 +7,7 @@ use crate::sys::hostname::hostname;
 
 /// Reads facts. Keeps the processor ticks of the last read, from which the CPU usage is computed.
 #[derive(Debug, Default)]
-pub struct FactsReader {
+pub(crate) struct FactsReader {
     busy: u64,
     total: u64,
 }
@@ -49,7 +49,7 @@ fn processor_ticks(stat: &str) -> (u64, u64) {
 impl FactsReader {
     /// Reads the current facts. The CPU usage is the average since the last call, and 0 in the first call.
     #[expect(clippy::cast_precision_loss, reason = "a percentage for display")]
-    pub fn read(&mut self, running_tasks: u32, troubles: Vec<String>) -> Facts {
+    pub(crate) fn read(&mut self, running_tasks: u32, troubles: Vec<String>) -> Facts {
         let (busy, total) = processor_ticks(&read("/proc/stat"));
         let passed = total.saturating_sub(self.total);
         let cpu_percent = if self.total == 0 || passed == 0 {

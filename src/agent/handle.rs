@@ -28,7 +28,7 @@ mod reporting;
 
 /// What an agent reports about itself, and the link that it prefers.
 #[derive(Clone, Debug)]
-pub struct Description {
+pub(crate) struct Description {
     /// Its name.
     pub name: AgentName,
     /// Its labels.
@@ -43,7 +43,7 @@ pub struct Description {
 impl Description {
     /// Returns the address for a direct link, as it is reported to the master.
     #[must_use]
-    pub fn reported(&self) -> Option<ReportedAddress> {
+    pub(crate) fn reported(&self) -> Option<ReportedAddress> {
         let reported = |HostPort { host, port }| ReportedAddress {
             host: Some(host).filter(|host| !host.is_empty()),
             port,
@@ -54,7 +54,7 @@ impl Description {
 
 /// The state of the agent's connection to its master.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// The agent is connecting.
     Connecting,
     /// Enrolled and connected. This part of its report has no effect until an operator accepts it.
@@ -76,7 +76,7 @@ pub enum ConnectionState {
 
 /// Who may open a direct link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DirectFrom {
+pub(crate) enum DirectFrom {
     /// No peer: the agent is connected to no master.
     Nobody,
     /// The owner of the key of the master that the agent is connected to. A certificate of the CA is not enough: anyone with an
@@ -86,7 +86,7 @@ pub enum DirectFrom {
 
 /// The error of a question to the agent's core.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AgentError {
+pub(crate) enum AgentError {
     /// The core has ended, and the process with it.
     #[error("the agent is ending")]
     Ending,
@@ -97,7 +97,7 @@ pub enum AgentError {
 
 /// A handle to the agent.
 #[derive(Clone)]
-pub struct Agent {
+pub(crate) struct Agent {
     /// What it reports about itself.
     pub description: Arc<Description>,
     /// The paths of its files.
@@ -129,7 +129,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the disk cannot be read or written.
-    pub fn new(
+    pub(crate) fn new(
         description: Description,
         layout: Layout,
         (supervisor, troubles): (Supervisor, Troubles),
@@ -161,7 +161,7 @@ impl Agent {
     }
 
     /// Sends an input to the core. Does nothing if the core has ended.
-    pub async fn tell(&self, input: Input) {
+    pub(crate) async fn tell(&self, input: Input) {
         let _ = self.inbox.send(Message::Tell(input)).await;
     }
 
@@ -182,7 +182,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the disk cannot be read, which says nothing about the task.
-    pub async fn open(&self, attach: OpenedAttach) -> Result<Opened, AgentError> {
+    pub(crate) async fn open(&self, attach: OpenedAttach) -> Result<Opened, AgentError> {
         let (caller, opened) = oneshot::channel();
         let message = Message::Open(Box::new(attach), caller);
         self.inbox.send(message).await.map_err(|_| AgentError::Ending)?;
@@ -194,7 +194,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the promise cannot be written.
-    pub async fn promise(&self, id: TaskId, attempt: u64) -> Result<Option<Incarnation>, AgentError> {
+    pub(crate) async fn promise(&self, id: TaskId, attempt: u64) -> Result<Option<Incarnation>, AgentError> {
         Ok(self.ask(move |reply| Input::Promise { id, attempt, reply }).await??)
     }
 
@@ -202,7 +202,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the promise cannot be written, or the disk cannot be read.
-    pub async fn cancel(&self, id: TaskId) -> Result<Cancelled, AgentError> {
+    pub(crate) async fn cancel(&self, id: TaskId) -> Result<Cancelled, AgentError> {
         Ok(self.ask(move |reply| Input::Cancel(id, reply)).await??)
     }
 
@@ -211,7 +211,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the record cannot be written. The task is unchanged then.
-    pub async fn finish(&self, id: TaskId, ending: TaskEnding) -> Result<(), AgentError> {
+    pub(crate) async fn finish(&self, id: TaskId, ending: TaskEnding) -> Result<(), AgentError> {
         Ok(self.ask(move |reply| Input::Finish(id, ending, reply)).await??)
     }
 
@@ -219,7 +219,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the agent is ending.
-    pub async fn introduce(&self) -> Result<Introduction, AgentError> {
+    pub(crate) async fn introduce(&self) -> Result<Introduction, AgentError> {
         self.ask(Input::Introduce).await
     }
 
@@ -227,13 +227,13 @@ impl Agent {
     ///
     /// # Errors
     /// When the agent is ending.
-    pub async fn remove_left_over(&self) -> Result<(), AgentError> {
+    pub(crate) async fn remove_left_over(&self) -> Result<(), AgentError> {
         self.ask(Input::RemoveLeftOver).await
     }
 
     /// Reports whether the agent is stopping.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
 }

@@ -51,7 +51,7 @@ impl Id {
 /// The id of the tasks directory, and that of the emergency directory if it exists. The agent remembers tasks
 /// in both.
 #[derive(Debug)]
-pub struct DirectoryId {
+pub(crate) struct DirectoryId {
     tasks: Id,
     emergency: Option<Id>,
 }
@@ -67,7 +67,7 @@ impl DirectoryId {
     ///
     /// # Errors
     /// When the id of the tasks directory can neither be read nor written.
-    pub fn open(layout: &Layout, had_tasks: bool) -> io::Result<Self> {
+    pub(crate) fn open(layout: &Layout, had_tasks: bool) -> io::Result<Self> {
         let path = layout.directory_id();
         if read_optional(&path)?.is_none() {
             if had_tasks && layout.directory_id_of_0_1_0().try_exists()? {
@@ -97,7 +97,7 @@ impl DirectoryId {
     ///
     /// # Errors
     /// When the kernel's boot id cannot be read.
-    pub fn incarnation(&self) -> io::Result<Incarnation> {
+    pub(crate) fn incarnation(&self) -> io::Result<Incarnation> {
         let directories = match &self.emergency {
             Some(emergency) => format!("{}+{}", self.tasks.id, emergency.id),
             None => self.tasks.id.clone(),
@@ -110,7 +110,7 @@ impl DirectoryId {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
         let Some(emergency) = &self.emergency else { return self.tasks.exists_at(&layout.directory_id()) };
         let has_emergency = match layout.emergency_id() {
             Some(path) => emergency.exists_at(&path)?,

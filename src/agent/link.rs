@@ -40,17 +40,17 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The pauses between attempts: exponential with a maximum and jitter.
 #[derive(Debug)]
-pub struct BackOff(Duration);
+pub(crate) struct BackOff(Duration);
 
 impl BackOff {
     /// Returns a back-off that starts with the shortest pause.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(SHORTEST_PAUSE)
     }
 
     /// Returns the next pause: between half of the current one and all of it. Doubles the current one.
-    pub fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST_PAUSE);
         pause / 2 + random::share_of(pause / 2)
@@ -74,7 +74,12 @@ enum Ended {
 }
 
 /// Keeps the agent connected until it ends.
-pub async fn keep_connected(agent: Agent, enrollment: Arc<Enrollment>, master: HostPort, shutdown: Shutdown) {
+pub(crate) async fn keep_connected(
+    agent: Agent,
+    enrollment: Arc<Enrollment>,
+    master: HostPort,
+    shutdown: Shutdown,
+) {
     let mut back_off = BackOff::new();
     let mut said = String::new();
     while !shutdown.stop.is_cancelled() {
@@ -118,7 +123,7 @@ pub async fn keep_connected(agent: Agent, enrollment: Arc<Enrollment>, master: H
 
 /// Returns the command with which an operator approves a waiting agent.
 #[must_use]
-pub fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> String {
+pub(crate) fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> String {
     match code {
         Some(code) => format!("sloth-runner agent approve {name} {code}"),
         None => format!("sloth-runner agent approve {name} --fingerprint {}", &fingerprint[..16]),
@@ -280,6 +285,6 @@ fn explain(error: &hyper::Error) -> String {
 
 /// Returns the sender of a closed channel, for connections without a session.
 #[must_use]
-pub fn closed_channel() -> mpsc::Sender<MasterMessage> {
+pub(crate) fn closed_channel() -> mpsc::Sender<MasterMessage> {
     mpsc::channel(1).0
 }

@@ -70,7 +70,12 @@ impl DirectAcceptor {
 }
 
 /// Accepts the master's connections until the agent ends.
-pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpListener, shutdown: Shutdown) {
+pub(crate) async fn accept(
+    agent: Agent,
+    enrollment: Arc<Enrollment>,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {

@@ -12,7 +12,7 @@ use crate::wire::SOFTWARE_VERSION;
 /// Returns the agent's metrics in the text format of Prometheus. `started_s` is the start time of the
 /// connector, in seconds since the Unix epoch.
 #[must_use]
-pub async fn metrics(agent: &Agent, started_s: u64) -> String {
+pub(crate) async fn metrics(agent: &Agent, started_s: u64) -> String {
     let mut registry = Registry::with_prefix("sloth_runner_agent");
     registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
     let is_connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));

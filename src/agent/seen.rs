@@ -28,7 +28,7 @@ type Seen = (Option<Fingerprint>, SealedRevision);
 
 /// The file, and its contents.
 #[derive(Debug)]
-pub struct SeenRevision {
+pub(crate) struct SeenRevision {
     path: PathBuf,
     /// `None` while the disk is read-only.
     file: Option<File>,
@@ -40,7 +40,7 @@ impl SeenRevision {
     ///
     /// # Errors
     /// When it cannot be read or created.
-    pub fn open(layout: &Layout) -> io::Result<(Self, Seen)> {
+    pub(crate) fn open(layout: &Layout) -> io::Result<(Self, Seen)> {
         let path = layout.seen_revision();
         let text = read_optional(&path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -60,7 +60,7 @@ impl SeenRevision {
 
     /// Writes a revision if it is higher than the stored one, or belongs to another CA. Does not sync: a
     /// machine that crashes starts a new incarnation.
-    pub fn save(&mut self, of: Option<Fingerprint>, seen: SealedRevision) {
+    pub(crate) fn save(&mut self, of: Option<Fingerprint>, seen: SealedRevision) {
         let is_news = of != self.saved.0 || seen > self.saved.1;
         if seen == SealedRevision::default() || !is_news {
             return;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The service on one connection.
-pub struct Service {
+pub(crate) struct Service {
     /// The agent.
     pub agent: Agent,
     /// Ends the service.
@@ -30,7 +30,7 @@ pub struct Service {
 
 /// Returns the routes that an agent serves on a connection.
 #[must_use]
-pub fn routes(
+pub(crate) fn routes(
     agent: &Agent,
     shutdown: &Shutdown,
     master_messages: mpsc::Sender<session::MasterMessage>,

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Maximum number of answers that wait for the connection.
-pub const ANSWERS: usize = 4;
+pub(crate) const ANSWERS: usize = 4;
 /// Approximate maximum size of one message of an inventory, in bytes. A larger task, which has at most a
 /// little over 2 MiB, gets its own message.
 const INVENTORY_BYTES: usize = 1024 * 1024;
@@ -35,7 +35,7 @@ const HEARTBEATS_PER_FACTS: u32 = 6;
 
 /// A message of the master, as reported to the owner of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MasterMessage {
+pub(crate) enum MasterMessage {
     /// The master accepts the agent.
     Welcome,
     /// The master has sent any other message.
@@ -102,7 +102,7 @@ async fn inventory(agent: &Agent) -> Vec<Inventory> {
 }
 
 /// Serves one session to its end.
-pub async fn serve(
+pub(crate) async fn serve(
     agent: Agent,
     mut requests: Incoming<ToAgent>,
     answers: Answers,

@@ -73,7 +73,7 @@ impl Shims {
 
 /// A handle to the supervisor, which is started again when it ends.
 #[derive(Clone, Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     orders: mpsc::Sender<Order>,
     shims: Arc<Shims>,
 }
@@ -92,7 +92,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// When there is no supervisor and none can be started.
-    pub fn connect(
+    pub(crate) fn connect(
         layout: &Layout,
         stop_ordered: mpsc::Sender<u32>,
         troubles: Troubles,
@@ -119,7 +119,7 @@ impl Supervisor {
     /// # Errors
     /// The reason as text, when no process has confirmed the start. The task may have begun nevertheless:
     /// look for its directory.
-    pub async fn start(&self, start: StartTask) -> Result<StartResult, String> {
+    pub(crate) async fn start(&self, start: StartTask) -> Result<StartResult, String> {
         let order = TaskRequest::Start(Box::new(start));
         let mut tries = 0;
         while tries < MAX_START_ATTEMPTS {
@@ -155,7 +155,7 @@ impl Supervisor {
     }
 
     /// Orders the supervisor to end, and waits until the order was sent.
-    pub async fn end(&self) {
+    pub(crate) async fn end(&self) {
         let _ = self.orders.send(Order::End).await;
         self.orders.closed().await;
     }
@@ -163,7 +163,7 @@ impl Supervisor {
 
 /// The result of starting a task.
 #[derive(Debug)]
-pub enum StartResult {
+pub(crate) enum StartResult {
     /// The task was started. The value is the connection to its process.
     Started(TaskProcess),
     /// The task was already known, and nothing was started.

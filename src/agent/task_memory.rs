@@ -20,7 +20,7 @@ use crate::{
 /// The memory of tasks of the current incarnation. If it is removed, a new incarnation begins with a new
 /// memory.
 #[derive(Debug)]
-pub struct TaskMemory {
+pub(crate) struct TaskMemory {
     layout: Layout,
     directory: DirectoryId,
     finished: FinishedTasks,
@@ -38,7 +38,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When the disk cannot be read or written.
-    pub fn open(layout: Layout, directory: DirectoryId) -> io::Result<Self> {
+    pub(crate) fn open(layout: Layout, directory: DirectoryId) -> io::Result<Self> {
         let finished = FinishedTasks::open(&Disk::default(), &layout.finished(), today())?;
         let emergency = layout.emergency_finished().filter(|path| path.exists());
         let open = |path: std::path::PathBuf| FinishedTasks::open(&Disk::default(), &path, today());
@@ -49,7 +49,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When the kernel's boot id cannot be read.
-    pub fn incarnation(&self) -> io::Result<Incarnation> {
+    pub(crate) fn incarnation(&self) -> io::Result<Incarnation> {
         self.directory.incarnation()
     }
 
@@ -57,7 +57,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When the disk cannot be read.
-    pub fn is_in_place(&self) -> io::Result<bool> {
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
         self.directory.is_in_place(&self.layout)
     }
 
@@ -65,7 +65,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When it cannot be created.
-    pub fn begin_anew(&mut self) -> io::Result<Incarnation> {
+    pub(crate) fn begin_anew(&mut self) -> io::Result<Incarnation> {
         make_private(&self.layout.tasks()).map_err(io::Error::other)?;
         let directory = DirectoryId::open(&self.layout, false)?;
         let memory = Self::open(self.layout.clone(), directory)?;
@@ -83,7 +83,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When the disk cannot be read, which says nothing about the task.
-    pub fn knowledge(&self, id: TaskId) -> io::Result<Knowledge> {
+    pub(crate) fn knowledge(&self, id: TaskId) -> io::Result<Knowledge> {
         Ok(match self.get(id)? {
             Some(record) => Knowledge::Recorded(record),
             None if self.layout.task(id).root().try_exists()? => Knowledge::Spooled,
@@ -96,7 +96,7 @@ impl TaskMemory {
     ///
     /// # Errors
     /// When the record can be written to neither.
-    pub fn record(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
+    pub(crate) fn record(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
         if self.is_finished(id) {
             return Ok(());
         }
@@ -114,7 +114,7 @@ impl TaskMemory {
 
     /// Reports whether the task has a permanent record, so that nothing else of it is needed.
     #[must_use]
-    pub fn is_finished(&self, id: TaskId) -> bool {
+    pub(crate) fn is_finished(&self, id: TaskId) -> bool {
         self.finished.contains(id) || self.emergency.as_ref().is_some_and(|emergency| emergency.contains(id))
     }
 

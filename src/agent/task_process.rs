@@ -30,7 +30,7 @@ use crate::{
 
 /// A connection to the process of one task, or to a shim that waits for one.
 #[derive(Debug)]
-pub struct TaskProcess {
+pub(crate) struct TaskProcess {
     read: OwnedReadHalf,
     write: OwnedWriteHalf,
     lines: Lines,
@@ -39,7 +39,7 @@ pub struct TaskProcess {
 impl TaskProcess {
     /// Connects to a task's process; `None` if the task has no process, or its process does not accept.
     #[must_use]
-    pub fn connect(task: &TaskLayout) -> Option<Self> {
+    pub(crate) fn connect(task: &TaskLayout) -> Option<Self> {
         let socket = socket::connect(&task.socket()).ok()?;
         socket.set_nonblocking(true).ok()?;
         let (read, write) = UnixStream::from_std(socket).ok()?.into_split();
@@ -50,7 +50,7 @@ impl TaskProcess {
     ///
     /// # Errors
     /// When the process is gone.
-    pub async fn send(&mut self, request: &TaskRequest) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, request: &TaskRequest) -> io::Result<()> {
         self.write.write_all(&line(request)).await
     }
 
@@ -58,7 +58,7 @@ impl TaskProcess {
     ///
     /// # Errors
     /// When the process is gone.
-    pub async fn send_input(&mut self, offset: u64, data: &[u8], is_last: bool) -> io::Result<()> {
+    pub(crate) async fn send_input(&mut self, offset: u64, data: &[u8], is_last: bool) -> io::Result<()> {
         let request = TaskRequest::Input { offset, length: data.len(), is_last };
         self.write.write_all(&line(&request)).await?;
         self.write.write_all(data).await
@@ -66,7 +66,7 @@ impl TaskProcess {
 
     /// Receives the next reply; `None` when the process is gone. Cancel safe: no reply is lost if the future
     /// is dropped.
-    pub async fn next(&mut self) -> Option<TaskReply> {
+    pub(crate) async fn next(&mut self) -> Option<TaskReply> {
         let mut chunk = [0; 1024];
         loop {
             match self.lines.take() {
@@ -82,7 +82,7 @@ impl TaskProcess {
 
 /// The state of a task whose process does not answer, according to the disk.
 #[derive(Debug)]
-pub enum TaskOnDisk {
+pub(crate) enum TaskOnDisk {
     /// The task's process is alive.
     Live,
     /// The task ended in this way.
@@ -96,7 +96,7 @@ pub enum TaskOnDisk {
 ///
 /// # Errors
 /// When the disk cannot be read, or the ending was written by another version (`InvalidData`).
-pub fn find(layout: &Layout, id: TaskId) -> io::Result<TaskOnDisk> {
+pub(crate) fn find(layout: &Layout, id: TaskId) -> io::Result<TaskOnDisk> {
     let task = layout.task(id);
     if let Some(ending) = read_ending(&task)? {
         return Ok(TaskOnDisk::Ended(ending));
@@ -141,7 +141,7 @@ fn is_of_this_boot(task: &TaskLayout) -> io::Result<bool> {
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<TaskEnding> {
+pub(crate) fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<TaskEnding> {
     let end_offset = spool::intact_end(&Disk::default(), &layout.task(id).spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.into()));
     Ok(TaskEnding { outcome, end_offset, duration_ns: 0 })
@@ -151,7 +151,7 @@ pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<T
 ///
 /// # Errors
 /// When the disk cannot be read.
-pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
+pub(crate) fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
     Ok(read_optional(&task.record())?.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
@@ -159,7 +159,7 @@ pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
 ///
 /// # Errors
 /// When the process is alive and could not be reached. The caller should retry.
-pub async fn kill(
+pub(crate) async fn kill(
     layout: &Layout,
     id: TaskId,
     by: String,

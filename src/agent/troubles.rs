@@ -8,7 +8,7 @@ use std::{
 
 /// A kind of trouble. There is at most one of each at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// The agent cannot listen for a direct link.
     Listen,
     /// The agent cannot serve metrics.
@@ -19,7 +19,7 @@ pub enum Trouble {
 
 /// The current problems, as text.
 #[derive(Clone, Debug, Default)]
-pub struct Troubles(Arc<Mutex<BTreeMap<Trouble, String>>>);
+pub(crate) struct Troubles(Arc<Mutex<BTreeMap<Trouble, String>>>);
 
 impl Troubles {
     fn now(&self) -> MutexGuard<'_, BTreeMap<Trouble, String>> {
@@ -28,7 +28,7 @@ impl Troubles {
 
     /// Notes a problem, or with `None` its end. Returns true if that is a change.
     #[must_use]
-    pub fn note(&self, trouble: Trouble, text: Option<String>) -> bool {
+    pub(crate) fn note(&self, trouble: Trouble, text: Option<String>) -> bool {
         let mut now = self.now();
         match text {
             Some(text) => now.insert(trouble, text.clone()) != Some(text),
@@ -38,7 +38,7 @@ impl Troubles {
 
     /// Returns the text of each problem.
     #[must_use]
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.now().values().cloned().collect()
     }
 }

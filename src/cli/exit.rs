@@ -15,19 +15,19 @@ use crate::{
 pub struct Status(pub u8);
 
 /// The command succeeded.
-pub const OK: Status = Status(0);
+pub(crate) const OK: Status = Status(0);
 /// A command other than a job failed.
-pub const FAILED: Status = Status(1);
+pub(crate) const FAILED: Status = Status(1);
 /// The command line is invalid.
-pub const USAGE: Status = Status(2);
+pub(crate) const USAGE: Status = Status(2);
 /// The agent was ordered to stop; its service unit must not start it again.
-pub const AGENT_STOPPED: Status = Status(3);
+pub(crate) const AGENT_STOPPED: Status = Status(3);
 /// A task timed out.
-pub const TIMED_OUT: Status = Status(124);
+pub(crate) const TIMED_OUT: Status = Status(124);
 /// A task has no known exit status.
-pub const NO_STATUS: Status = Status(125);
+pub(crate) const NO_STATUS: Status = Status(125);
 /// Interrupted by a signal: 128 + SIGINT.
-pub const INTERRUPTED: Status = Status(130);
+pub(crate) const INTERRUPTED: Status = Status(130);
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
@@ -37,7 +37,7 @@ impl From<Status> for ExitCode {
 
 /// The failure of a command: the message, and the exit status.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// One or two lines; empty if everything was already reported.
     pub message: String,
     /// The exit status of the process.
@@ -46,18 +46,18 @@ pub struct Failure {
 
 impl Failure {
     /// Creates a failure with the status [`FAILED`].
-    pub fn new(message: impl ToString) -> Self {
+    pub(crate) fn new(message: impl ToString) -> Self {
         Self { message: message.to_string(), status: FAILED }
     }
 
     /// Creates a failure for an invalid command line.
-    pub fn usage(message: impl ToString) -> Self {
+    pub(crate) fn usage(message: impl ToString) -> Self {
         Self { message: message.to_string(), status: USAGE }
     }
 
     /// Returns the same message with another status.
     #[must_use]
-    pub fn with(self, status: Status) -> Self {
+    pub(crate) fn with(self, status: Status) -> Self {
         Self { status, ..self }
     }
 }
@@ -83,7 +83,7 @@ impl From<std::io::Error> for Failure {
 /// Returns the status of a job: the command's own for one task; for several 125, else 124, else the largest.
 /// If an agent that the target names was left out, the job has no status.
 #[must_use]
-pub fn of_job(job: &Job) -> Status {
+pub(crate) fn of_job(job: &Job) -> Status {
     if job.missed().next().is_some() { NO_STATUS } else { of_tasks(&job.tasks) }
 }
 

@@ -38,7 +38,7 @@ use crate::{
 
 /// The stored data of a master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KnownMaster {
+pub(crate) struct KnownMaster {
     /// `unix:PATH` or `HOST:PORT`.
     pub address: String,
     /// The name of the operator; empty for a socket, where the user's identity is used.
@@ -57,7 +57,7 @@ pub struct KnownMaster {
 
 /// The stored masters of this user.
 #[derive(Clone, Debug)]
-pub struct Masters {
+pub(crate) struct Masters {
     directory: PathBuf,
 }
 
@@ -75,7 +75,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the user has no home directory.
-    pub fn open() -> Result<Self, Failure> {
+    pub(crate) fn open() -> Result<Self, Failure> {
         Ok(Self { directory: client_directories(None).map_err(Failure::new)?.data })
     }
 
@@ -92,7 +92,7 @@ impl Masters {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn all(&self) -> Result<Vec<(String, KnownMaster)>, Failure> {
+    pub(crate) fn all(&self) -> Result<Vec<(String, KnownMaster)>, Failure> {
         let directory = self.directory.join("masters");
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -114,7 +114,7 @@ impl Masters {
     ///
     /// # Errors
     /// If its file cannot be read or parsed.
-    pub fn find(&self, name: &str) -> Result<Option<KnownMaster>, Failure> {
+    pub(crate) fn find(&self, name: &str) -> Result<Option<KnownMaster>, Failure> {
         if name.parse::<MasterName>().is_err() {
             return Ok(None);
         }
@@ -129,7 +129,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the selection cannot be read.
-    pub fn selected(&self) -> Result<Option<String>, Failure> {
+    pub(crate) fn selected(&self) -> Result<Option<String>, Failure> {
         let path = self.directory.join("selected-master");
         let text = read_optional(&path).map_err(Self::io_failure(&path))?.unwrap_or_default();
         let name = String::from_utf8_lossy(&text).trim().to_owned();
@@ -140,7 +140,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the selection cannot be written.
-    pub fn select(&self, name: Option<&str>) -> Result<(), Failure> {
+    pub(crate) fn select(&self, name: Option<&str>) -> Result<(), Failure> {
         make_private(&self.directory).map_err(Failure::new)?;
         let path = self.directory.join("selected-master");
         write_private(&path, name.unwrap_or_default().as_bytes(), false).map_err(Self::io_failure(&path))
@@ -150,7 +150,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the name is taken or invalid, or if a file cannot be written.
-    pub fn add(&self, name: &str, known: &KnownMaster) -> Result<(), Failure> {
+    pub(crate) fn add(&self, name: &str, known: &KnownMaster) -> Result<(), Failure> {
         let name = checked(name)?;
         if self.find(name.as_str())?.is_some() {
             let text =
@@ -164,7 +164,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the name is invalid or belongs to another master, or if a file cannot be written.
-    pub fn store_login(
+    pub(crate) fn store_login(
         &self,
         name: &str,
         address: &str,
@@ -193,7 +193,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the name is invalid or belongs to another master.
-    pub fn check_login(&self, name: &str, ca: Fingerprint) -> Result<MasterName, Failure> {
+    pub(crate) fn check_login(&self, name: &str, ca: Fingerprint) -> Result<MasterName, Failure> {
         let name = checked(name)?;
         match self.find(name.as_str())? {
             Some(other) if other.ca_fingerprint != ca.to_string() => Err(Failure::new(format!(
@@ -206,7 +206,7 @@ impl Masters {
 
     /// Returns a free name for the master with this CA: its host name, with a number if that name is taken.
     #[must_use]
-    pub fn free_name(&self, hostname: &str, host: &str, ca: Fingerprint) -> String {
+    pub(crate) fn free_name(&self, hostname: &str, host: &str, ca: Fingerprint) -> String {
         let short = hostname.split('.').next().unwrap_or_default();
         let base = [short, host].into_iter().find(|name| checked(name).is_ok()).unwrap_or("master");
         let numbered = (2..100).map(|number| format!("{base}-{number}"));
@@ -236,7 +236,7 @@ impl Masters {
     ///
     /// # Errors
     /// If there is no such master, or it cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
         if self.find(name)?.is_none() {
             return Err(self.unknown(name)?);
         }
@@ -252,7 +252,7 @@ impl Masters {
     ///
     /// # Errors
     /// If the stored masters cannot be read.
-    pub fn unknown(&self, name: &str) -> Result<Failure, Failure> {
+    pub(crate) fn unknown(&self, name: &str) -> Result<Failure, Failure> {
         let all = self.all()?;
         let names = || all.iter().map(|(name, _)| name.as_str());
         let near = nearest(name, names());
@@ -313,7 +313,7 @@ impl Masters {
 ///
 /// # Errors
 /// If it names an unknown master.
-pub fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
+pub(crate) fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
     match &to.master {
         Some(MasterChoice::Local) => Ok(MasterAddress::Local),
         Some(MasterChoice::Socket(path)) => Ok(MasterAddress::Socket(path.clone())),

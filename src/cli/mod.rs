@@ -2,19 +2,19 @@
 
 pub mod args;
 mod asking;
-pub mod commands;
+pub(crate) mod commands;
 mod completing;
 mod config;
-pub mod exit;
+pub(crate) mod exit;
 mod hints;
 mod json;
-pub mod masters;
+pub(crate) mod masters;
 pub mod output;
 mod program;
-pub mod region;
+pub(crate) mod region;
 pub mod sanitize;
 pub mod secrets;
 mod stdio;
-pub mod units;
+pub(crate) mod units;
 
 pub use self::program::run;

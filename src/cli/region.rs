@@ -12,7 +12,7 @@ use super::{
 
 /// The live region. It holds the bottom lines of the terminal; everything else is printed while it is erased.
 #[derive(Debug, Default)]
-pub struct StatusLines {
+pub(crate) struct StatusLines {
     /// Number of lines that are on the screen now.
     height: usize,
 }
@@ -22,7 +22,7 @@ const DEFAULT_TERMINAL_SIZE: (usize, usize) = (80, 24);
 
 /// Returns the columns and rows of the terminal at standard error.
 #[must_use]
-pub fn terminal_size() -> (usize, usize) {
+pub(crate) fn terminal_size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stderr()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
         _ => DEFAULT_TERMINAL_SIZE,
@@ -33,12 +33,12 @@ impl StatusLines {
     /// Creates a region if standard error is a terminal that can be drawn on. Returns `None` if standard
     /// output is a pipe, because a pager or `tee` may write to the same terminal.
     #[must_use]
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         (stderr_is_terminal() && !is_dumb() && !is_pipe(&io::stdout())).then(Self::default)
     }
 
     /// Replaces the lines of the region. Lines that do not fit are clipped.
-    pub fn draw(&mut self, lines: &[String]) {
+    pub(crate) fn draw(&mut self, lines: &[String]) {
         // While this program is in the background, the terminal belongs to another program.
         if tcgetpgrp(io::stderr()) != Ok(getpgrp()) {
             return;
@@ -60,7 +60,7 @@ impl StatusLines {
     }
 
     /// Erases the region from the screen.
-    pub fn erase(&mut self) {
+    pub(crate) fn erase(&mut self) {
         if self.height > 0 {
             let out = self.erase_sequence();
             self.height = 0;
@@ -69,7 +69,7 @@ impl StatusLines {
     }
 
     /// Accounts for a typed Enter, which moved the cursor below the region.
-    pub fn account_for_newline(&mut self) {
+    pub(crate) fn account_for_newline(&mut self) {
         if self.height > 0 {
             self.height += 1;
         }
@@ -87,7 +87,7 @@ impl StatusLines {
 /// Returns the part of a line that fits into a number of cells. Colour sequences take no cells, and are
 /// closed where the line is cut.
 #[must_use]
-pub fn clip(line: &str, columns: usize) -> String {
+pub(crate) fn clip(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());
     let (mut used, mut coloured) = (0, false);
     let mut signs = line.chars();

@@ -7,7 +7,7 @@ const DOCUMENTATION: &str = "man:sloth-runner(1) https://chalkan3.github.io/slot
 
 /// The properties of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unit<'a> {
+pub(crate) struct Unit<'a> {
     /// The description, for people: `Sloth Runner Agent - web-1`.
     pub description: String,
     /// The program and its arguments.
@@ -20,7 +20,7 @@ pub struct Unit<'a> {
 
 /// Quotes a word for `ExecStart=`, as in systemd.service(5), "Command lines".
 #[must_use]
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |sign: char| sign.is_ascii_alphanumeric() || "+,-./:=@_".contains(sign);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -46,7 +46,7 @@ pub fn quoted(word: &str) -> String {
 
 /// Returns the words of a unit's command, which [`quoted`] has written; empty if there is no command.
 #[must_use]
-pub fn command_of(unit: &str) -> Vec<String> {
+pub(crate) fn command_of(unit: &str) -> Vec<String> {
     let text = unit.replace("\\\n", " ");
     let Some(line) = text.lines().find_map(|line| line.strip_prefix("ExecStart=")) else { return Vec::new() };
     let (mut words, mut signs) = (Vec::new(), line.chars().peekable());
@@ -91,7 +91,7 @@ fn quoted_word(signs: &mut impl Iterator<Item = char>) -> String {
 
 /// Returns the user that a unit runs as.
 #[must_use]
-pub fn user_of(unit: &str) -> Option<String> {
+pub(crate) fn user_of(unit: &str) -> Option<String> {
     let user = unit.lines().find_map(|line| line.strip_prefix("User="))?;
     Some(user.replace("%%", "%"))
 }
@@ -145,10 +145,10 @@ SyslogIdentifier={}
 }
 
 /// The environment variable that marks units whose commands end with the service.
-pub const CONFINED_VARIABLE: &str = "SLOTH_RUNNER_CONFINED";
+pub(crate) const CONFINED_VARIABLE: &str = "SLOTH_RUNNER_CONFINED";
 
 /// The data directory of a master that runs as its own user.
-pub const USER_MASTER_DATA_DIR: &str = "/var/lib/sloth-runner-master";
+pub(crate) const USER_MASTER_DATA_DIR: &str = "/var/lib/sloth-runner-master";
 
 const TAIL: &str = "
 [Install]
@@ -158,7 +158,7 @@ WantedBy=multi-user.target
 /// Returns an agent's unit. Restrictions of the service would also apply to commands, so only `confined` adds
 /// them.
 #[must_use]
-pub fn agent(unit: &Unit<'_>, confined: bool) -> String {
+pub(crate) fn agent(unit: &Unit<'_>, confined: bool) -> String {
     let mut text = head(unit);
     if unit.user.is_empty() {
         text += "WorkingDirectory=/var/lib/sloth-runner
@@ -191,7 +191,7 @@ TasksMax=infinity
 /// Returns the master's unit. The master runs no commands, so it may do little but listen, read and write its
 /// own files.
 #[must_use]
-pub fn master(unit: &Unit<'_>) -> String {
+pub(crate) fn master(unit: &Unit<'_>) -> String {
     let mut text = head(unit);
     if unit.user.is_empty() {
         text += "WorkingDirectory=/var/lib/sloth-runner

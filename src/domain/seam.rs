@@ -2,13 +2,13 @@
 //! command printed. Pure: writes nothing itself.
 
 /// The end of a line whose rest is missing.
-pub const CUT_END: &str = " …(bytes missing)";
+pub(crate) const CUT_END: &str = " …(bytes missing)";
 /// The start of the first line after a gap, which may be only the end of a longer line.
-pub const CUT_BEGIN: &str = "(bytes missing)… ";
+pub(crate) const CUT_BEGIN: &str = "(bytes missing)… ";
 
 /// The position of an output stream relative to lines and gaps.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seam {
+pub(crate) struct Seam {
     is_mid_line: bool,
     is_behind_gap: bool,
 }
@@ -16,14 +16,14 @@ pub struct Seam {
 impl Seam {
     /// Records that bytes are missing here. Returns the text that ends the line before the gap.
     #[must_use]
-    pub fn gap(&mut self) -> String {
+    pub(crate) fn gap(&mut self) -> String {
         self.is_behind_gap = true;
         if std::mem::take(&mut self.is_mid_line) { format!("{CUT_END}\n") } else { String::new() }
     }
 
     /// Records the next bytes. Returns the text to write before them.
     #[must_use]
-    pub fn next(&mut self, data: &[u8]) -> &'static str {
+    pub(crate) fn next(&mut self, data: &[u8]) -> &'static str {
         let Some(last) = data.last() else { return "" };
         self.is_mid_line = *last != b'\n';
         if std::mem::take(&mut self.is_behind_gap) { CUT_BEGIN } else { "" }

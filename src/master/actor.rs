@@ -47,7 +47,7 @@ const MAX_QUEUED_MESSAGES: usize = 4_096;
 const TICK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The actor: owns the core, and the channels, sessions and journals that its effects refer to by id.
-pub struct Actor {
+pub(crate) struct Actor {
     core: Core,
     started: BootInstant,
     inbox: mpsc::Receiver<Message>,
@@ -80,7 +80,7 @@ pub struct Actor {
 
 /// Returns the current time for a core that started at `started`.
 #[must_use]
-pub fn now_since(started: BootInstant) -> Now {
+pub(crate) fn now_since(started: BootInstant) -> Now {
     Now { monotonic: started.elapsed(), unix_ms: UnixMs(clock::unix_ms()) }
 }
 
@@ -90,7 +90,7 @@ impl Actor {
     ///
     /// # Errors
     /// When the store's thread cannot be started.
-    pub fn new(
+    pub(crate) fn new(
         core: Core,
         (started, clock, sealer): (BootInstant, SendClock, Arc<Sealer>),
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
@@ -139,7 +139,7 @@ impl Actor {
     }
 
     /// Runs until `shutdown.now`. `pulse` beats with each input and each tick.
-    pub async fn run(self, pulse: Pulse) {
+    pub(crate) async fn run(self, pulse: Pulse) {
         run_vital("the master's core", self.run_unguarded(pulse)).await;
     }
 

@@ -26,7 +26,7 @@ use crate::domain::{
 
 /// A question: does the output of this task agree with that of an accepted task?
 #[derive(Debug)]
-pub struct Question {
+pub(crate) struct Question {
     /// The task to compare.
     pub id: TaskId,
     /// Its outcome.
@@ -37,7 +37,7 @@ pub struct Question {
 
 /// Returns the masker of each task of a job, by task index. If names are masked, these are the agent's name,
 /// its host name and its address.
-pub async fn maskers(handle: &Handle, job: &Job, masks: Masks) -> Vec<Masker> {
+pub(crate) async fn maskers(handle: &Handle, job: &Job, masks: Masks) -> Vec<Masker> {
     let names: Vec<AgentName> =
         job.tasks.iter().filter(|_| masks.names).map(|task| task.agent.clone()).collect();
     let agents = handle.agents(&names).await.unwrap_or_default();
@@ -68,7 +68,7 @@ struct Known {
 }
 
 /// Answers questions about one job until all senders are dropped.
-pub async fn answer(
+pub(crate) async fn answer(
     job: JobId,
     handle: Handle,
     logs: OutputLogs,

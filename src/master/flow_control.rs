@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// memory.
 const MAX_LEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// How long the speed of a client is measured before it is judged.
-pub const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes that a fast client reads in [`MEASURE_INTERVAL`]: 32 MiB per second.
 const FAST_CLIENT_BYTES: u64 = 32 * 1024 * 1024 / 10;
 /// How long commands do not wait for a client that was slow, so that a command loses at most a fiftieth of
@@ -21,7 +21,7 @@ const SLOW_CLIENT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Flow control for the slowest client.
 #[derive(Debug, Default)]
-pub struct FlowControl {
+pub(crate) struct FlowControl {
     /// Start of the measurement, and the position of the client then; `None` while the command does not wait.
     waits: Option<(Instant, LogPosition)>,
     is_slow_until: Option<Instant>,
@@ -31,7 +31,7 @@ impl FlowControl {
     /// Returns how many more bytes the command may output. `ahead` is the end of the log and `slowest` the
     /// position of the slowest client. If the result is 0, call it again when the client has moved, or after
     /// [`MEASURE_INTERVAL`].
-    pub fn room(&mut self, ahead: LogPosition, slowest: LogPosition, now: Instant) -> u64 {
+    pub(crate) fn room(&mut self, ahead: LogPosition, slowest: LogPosition, now: Instant) -> u64 {
         if self.is_slow_until.is_some_and(|until| now < until) {
             return u64::MAX;
         }
@@ -52,7 +52,7 @@ impl FlowControl {
 
     /// Reports whether the command waits.
     #[must_use]
-    pub fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         self.waits.is_some()
     }
 }

@@ -18,7 +18,7 @@ const MAX_AGENTS_PER_REPLY: usize = 200;
 
 /// What the actor needs to reach a connected agent.
 #[derive(Clone, Debug)]
-pub struct SessionHandle {
+pub(crate) struct SessionHandle {
     /// Messages to the agent.
     pub orders: mpsc::Sender<ToAgent>,
     /// The agent's links.
@@ -40,7 +40,7 @@ pub(super) enum Message {
 
 /// A handle to the actor.
 #[derive(Clone, Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) watched: watch::Receiver<u64>,
     pub(super) operators: watch::Receiver<u64>,
@@ -68,7 +68,7 @@ impl Handle {
     }
 
     /// Sends an input to the core. Does nothing if the core has ended.
-    pub async fn tell(&self, input: Input) {
+    pub(crate) async fn tell(&self, input: Input) {
         // An actor that has ended needs no input.
         let _ = self.inbox.send(Message::Tell(input)).await;
     }
@@ -77,7 +77,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn ask<A: Answer>(
+    pub(crate) async fn ask<A: Answer>(
         &self,
         question: impl FnOnce(ReplyTo<A>) -> Input + Send + 'static,
     ) -> Result<A, Ending> {
@@ -93,7 +93,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn snapshot(&self) -> Result<Snapshot, Ending> {
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Ending> {
         self.ask(Input::Snapshot).await
     }
 
@@ -102,7 +102,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn agents(&self, names: &[AgentName]) -> Result<Vec<AgentView>, Ending> {
+    pub(crate) async fn agents(&self, names: &[AgentName]) -> Result<Vec<AgentView>, Ending> {
         let mut views = Vec::with_capacity(names.len());
         for part in names.chunks(MAX_AGENTS_PER_REPLY) {
             let part = part.to_vec();
@@ -112,12 +112,12 @@ impl Handle {
     }
 
     /// Registers a connection. Must come before the input that reports it to the core.
-    pub async fn register(&self, id: SessionId, session: SessionHandle) {
+    pub(crate) async fn register(&self, id: SessionId, session: SessionHandle) {
         let _ = self.inbox.send(Message::Register(id, session)).await;
     }
 
     /// Removes a connection. Must come after the input that reports its end to the core.
-    pub async fn unregister(&self, id: SessionId) {
+    pub(crate) async fn unregister(&self, id: SessionId) {
         let _ = self.inbox.send(Message::Unregister(id)).await;
     }
 
@@ -126,7 +126,7 @@ impl Handle {
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn follow(&self, job: JobId) -> Result<Arc<Journal>, Ending> {
+    pub(crate) async fn follow(&self, job: JobId) -> Result<Arc<Journal>, Ending> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message::Follow(job, reply)).await.map_err(|_| Ending)?;
         answer.await.map_err(|_| Ending)
@@ -134,19 +134,19 @@ impl Handle {
 
     /// Returns a receiver that changes when the registry or a job has changes for watchers.
     #[must_use]
-    pub fn watched(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watched(&self) -> watch::Receiver<u64> {
         self.watched.clone()
     }
 
     /// Returns a receiver that changes when an operator's rights may have changed.
     #[must_use]
-    pub fn operators(&self) -> watch::Receiver<u64> {
+    pub(crate) fn operators(&self) -> watch::Receiver<u64> {
         self.operators.clone()
     }
 
     /// Returns the revision of the store that agents must remember, as it changes.
     #[must_use]
-    pub fn remembered(&self) -> watch::Receiver<Revision> {
+    pub(crate) fn remembered(&self) -> watch::Receiver<Revision> {
         self.remembered.clone()
     }
 

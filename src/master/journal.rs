@@ -22,14 +22,14 @@ struct Tasks {
 
 /// A job's journal: one writer, any number of readers.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub(crate) struct Journal {
     tasks: Mutex<Tasks>,
     changes: watch::Sender<u64>,
 }
 
 /// The changes since a reader's last call of [`Journal::since`].
 #[derive(Debug)]
-pub struct Changes {
+pub(crate) struct Changes {
     /// The argument for the next call.
     pub seen: u64,
     /// Tasks that changed, in the order of their last change.
@@ -49,7 +49,7 @@ impl Journal {
     }
 
     /// Records a task's new state.
-    pub fn put(&self, task: Task) {
+    pub(crate) fn put(&self, task: Task) {
         self.change(|tasks, next| {
             tasks.order.insert(next, task.index);
             if let Some((before, _)) = tasks.newest.insert(task.index, (next, task)) {
@@ -59,24 +59,24 @@ impl Journal {
     }
 
     /// Records the job's new gate.
-    pub fn put_gate(&self, gate: Gate) {
+    pub(crate) fn put_gate(&self, gate: Gate) {
         self.change(|tasks, next| tasks.gate = Some((next, gate)));
     }
 
     /// Records the job's end.
-    pub fn end(&self, ended_ms: UnixMs) {
+    pub(crate) fn end(&self, ended_ms: UnixMs) {
         self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
     }
 
     /// Returns a receiver that is notified of each change.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// Returns the changes after `seen`; all of them for 0.
     #[must_use]
-    pub fn since(&self, seen: u64) -> Changes {
+    pub(crate) fn since(&self, seen: u64) -> Changes {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = tasks.order.range(seen + 1..).filter_map(|(_, index)| tasks.newest.get(index));
         Changes {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long to wait for the first response of an agent to a call.
-pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum number of concurrent Attaches of one agent for tasks that have ended. A returning agent may report
 /// thousands of tasks.
@@ -34,7 +34,7 @@ const MAX_QUEUED_REQUESTS: usize = 8;
 
 /// The master's side of an Attach.
 #[derive(Debug)]
-pub struct AttachStream {
+pub(crate) struct AttachStream {
     /// Requests to the agent.
     pub requests: mpsc::Sender<AttachRequest>,
     /// Responses of the agent.
@@ -53,7 +53,7 @@ enum Prefetched {
 
 /// The links of one connected agent.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     tunnel: Channel,
     direct: watch::Sender<Option<Channel>>,
     preference: LinkPreference,
@@ -66,7 +66,7 @@ pub struct Links {
 impl Links {
     /// Returns links with the tunnel only.
     #[must_use]
-    pub fn new(tunnel: Channel, preference: LinkPreference) -> Self {
+    pub(crate) fn new(tunnel: Channel, preference: LinkPreference) -> Self {
         Self {
             tunnel,
             direct: watch::Sender::new(None),
@@ -78,7 +78,7 @@ impl Links {
     }
 
     /// Waits for a permit to attach a task that has ended.
-    pub async fn recall(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn recall(&self) -> Option<SemaphorePermit<'_>> {
         self.recalls.acquire().await.ok()
     }
 
@@ -98,7 +98,7 @@ impl Links {
 
     /// Sends an order to stop a task over all links. Returns the first answer, or `None` if none arrives in
     /// time.
-    pub async fn signal(&self, request: &SignalTask) -> Option<Signalled> {
+    pub(crate) async fn signal(&self, request: &SignalTask) -> Option<Signalled> {
         let over = |channel: Channel| async {
             timeout(ANSWER_TIMEOUT, AgentClient::new(channel).signal(request.clone())).await.ok()?.ok()
         };
@@ -122,7 +122,11 @@ impl Links {
     ///
     /// # Errors
     /// When there is no link, it breaks, or the agent does not answer.
-    pub async fn attach(&self, any: bool, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
+    pub(crate) async fn attach(
+        &self,
+        any: bool,
+        first: impl Fn() -> AttachRequest,
+    ) -> Result<AttachStream, Status> {
         // If the link has broken in the meantime, sending fails.
         if let Some(stream) = self.take_prefetched()
             && stream.requests.try_send(first()).is_ok()
@@ -156,7 +160,7 @@ impl Links {
     }
 
     /// Requests that an Attach is opened in advance. Returns true if this is a new request.
-    pub fn request_prefetch(&self) -> bool {
+    pub(crate) fn request_prefetch(&self) -> bool {
         let mut ahead = self.ahead();
         let is_new = matches!(*ahead, Prefetched::None);
         if is_new {
@@ -166,7 +170,7 @@ impl Links {
     }
 
     /// Reports whether an Attach was requested. After true, the caller must call [`Self::open_ahead`].
-    pub fn begin_prefetch(&self) -> bool {
+    pub(crate) fn begin_prefetch(&self) -> bool {
         let mut ahead = self.ahead();
         let is_wanted = matches!(*ahead, Prefetched::Wanted);
         if is_wanted {
@@ -176,7 +180,7 @@ impl Links {
     }
 
     /// Opens the requested Attach, on the link that is used now.
-    pub async fn open_ahead(&self) {
+    pub(crate) async fn open_ahead(&self) {
         let (requests, outgoing) = mpsc::channel(MAX_QUEUED_REQUESTS);
         let channel = match self.preference {
             LinkPreference::Direct => self.usable_direct(),
@@ -205,12 +209,12 @@ impl Links {
     }
 
     /// Records that a message was received over a link, which counts as a heartbeat.
-    pub fn spoke(&self) {
+    pub(crate) fn spoke(&self) {
         self.spoke.store(true, Ordering::Relaxed);
     }
 
     /// Reports whether a message was received since the last call.
-    pub fn take_contact(&self) -> bool {
+    pub(crate) fn take_contact(&self) -> bool {
         self.spoke.swap(false, Ordering::Relaxed)
     }
 }

@@ -47,7 +47,7 @@ const MAX_QUEUED_REFUSALS: usize = 16;
 
 /// The port, and what its connections need.
 #[derive(Clone)]
-pub struct Port {
+pub(crate) struct Port {
     /// The services.
     pub master: Master,
     /// Their routes.
@@ -64,13 +64,13 @@ pub struct Port {
 
 /// Returns the limiter for connections of unauthenticated peers.
 #[must_use]
-pub fn unauthenticated<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
+pub(crate) fn unauthenticated<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
     Arc::new(Crowd::new(MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_SOURCE))
 }
 
 impl Port {
     /// Accepts connections until the master ends.
-    pub async fn accept(self, listener: TcpListener) {
+    pub(crate) async fn accept(self, listener: TcpListener) {
         let shutdown = self.master.shutdown.clone();
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -268,7 +268,7 @@ async fn serve_operator<S, K>(
 }
 
 /// Accepts connections on the local socket until the master ends.
-pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener) {
+pub(crate) async fn accept_local(master: Master, routes: Routes, listener: UnixListener) {
     let shutdown = master.shutdown.clone();
     let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
     let listener = match listener {

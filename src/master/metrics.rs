@@ -21,7 +21,7 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i6
 
 impl Master {
     /// Returns the master's metrics in the text format of Prometheus. Empty when the master is ending.
-    pub async fn metrics(self) -> String {
+    pub(crate) async fn metrics(self) -> String {
         let mut registry = Registry::with_prefix("sloth_runner");
         registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
         let (Ok(status), Ok(snapshot)) = (self.handle.ask(Input::Status).await, self.handle.snapshot().await)

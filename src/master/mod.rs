@@ -2,26 +2,26 @@
 //!
 //! Must not depend on the internals of an agent, the terminal or the command line.
 
-pub mod actor;
+pub(crate) mod actor;
 mod cap;
 mod clock;
-pub mod compare;
+pub(crate) mod compare;
 pub mod core;
 mod direct;
-pub mod dispatch;
-pub mod flow_control;
-pub mod handle;
-pub mod journal;
-pub mod links;
-pub mod listen;
+pub(crate) mod dispatch;
+pub(crate) mod flow_control;
+pub(crate) mod handle;
+pub(crate) mod journal;
+pub(crate) mod links;
+pub(crate) mod listen;
 mod metrics;
 pub mod output_log;
-pub mod prefetch;
-pub mod retention;
-pub mod server;
-pub mod service;
-pub mod session;
-pub mod signal;
-pub mod stdin_relay;
+pub(crate) mod prefetch;
+pub(crate) mod retention;
+pub(crate) mod server;
+pub(crate) mod service;
+pub(crate) mod session;
+pub(crate) mod signal;
+pub(crate) mod stdin_relay;
 pub mod store;
-pub mod users;
+pub(crate) mod users;

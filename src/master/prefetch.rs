@@ -36,12 +36,12 @@ struct Shared {
 
 /// A handle to the async task that opens the streams.
 #[derive(Clone, Debug)]
-pub struct Prefetcher(Arc<Shared>);
+pub(crate) struct Prefetcher(Arc<Shared>);
 
 impl Prefetcher {
     /// Starts this task, which runs until the master ends.
     #[must_use]
-    pub fn start(shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(shutdown: &Shutdown) -> Self {
         let wanted = Wanted { touched: Instant::now(), links: Vec::new() };
         let ahead = Self(Arc::new(Shared { wanted: Mutex::new(wanted), news: Notify::new() }));
         let (opening, stop) = (ahead.clone(), shutdown.stop.clone());
@@ -59,13 +59,13 @@ impl Prefetcher {
     }
 
     /// Records that a task begins.
-    pub fn begins(&self) {
+    pub(crate) fn begins(&self) {
         self.wanted().touched = Instant::now();
     }
 
     /// Records that a task has ended, and requests an Attach for these links: another task is likely to
     /// follow on them.
-    pub fn ended(&self, links: &Arc<Links>) {
+    pub(crate) fn ended(&self, links: &Arc<Links>) {
         let mut wanted = self.wanted();
         wanted.touched = Instant::now();
         if !links.request_prefetch() {

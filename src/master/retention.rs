@@ -34,7 +34,7 @@ const FIRST_SWEEP_DELAY: Duration = Duration::from_mins(1);
 
 /// Limits for stored jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
+pub(crate) struct Retention {
     /// Jobs that ended longer ago are deleted.
     pub age: Duration,
     /// Maximum output of all ended jobs together, in bytes. The oldest jobs are deleted first.
@@ -125,7 +125,13 @@ fn due(
 }
 
 /// Runs a sweep every hour until the master ends.
-pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: OutputLogs, shutdown: Shutdown) {
+pub(crate) async fn keep(
+    retention: Retention,
+    handle: Handle,
+    store: Store,
+    logs: OutputLogs,
+    shutdown: Shutdown,
+) {
     let mut pause = FIRST_SWEEP_DELAY;
     let mut watch = Watch::default();
     let mut last_looked = Instant::now();

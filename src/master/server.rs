@@ -56,7 +56,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The configuration of a master.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// The directories of its files.
     pub directories: Directories,
     /// The host to listen on; `None` for all addresses.
@@ -81,7 +81,7 @@ pub struct Config {
 
 /// Why a master cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// A directory cannot be used.
     #[error(transparent)]
     Directory(#[from] UnusableDirectory),
@@ -111,7 +111,7 @@ pub enum StartError {
 }
 
 /// A master that is set up, but does not serve yet.
-pub struct Server {
+pub(crate) struct Server {
     config: Config,
     authority: Arc<Authority>,
     sealer: Arc<Sealer>,
@@ -132,7 +132,7 @@ impl Server {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn set_up(config: Config) -> Result<Self, StartError> {
+    pub(crate) fn set_up(config: Config) -> Result<Self, StartError> {
         let directories = &config.directories;
         make_private(&directories.data)?;
         if directories.runtime != directories.data {
@@ -198,25 +198,25 @@ impl Server {
 
     /// Returns the address of the port.
     #[must_use]
-    pub fn address(&self) -> std::net::SocketAddr {
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
         self.address
     }
 
     /// Returns a pulse that beats at least twice a second while the master's core handles its inputs.
     #[must_use]
-    pub fn pulse(&self) -> Pulse {
+    pub(crate) fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
     /// Returns the CA's fingerprint.
     #[must_use]
-    pub fn ca_fingerprint(&self) -> Fingerprint {
+    pub(crate) fn ca_fingerprint(&self) -> Fingerprint {
         self.authority.fingerprint()
     }
 
     /// Returns the path of the local socket.
     #[must_use]
-    pub fn socket_path(&self) -> PathBuf {
+    pub(crate) fn socket_path(&self) -> PathBuf {
         master_socket(&self.config.directories.runtime)
     }
 
@@ -224,7 +224,7 @@ impl Server {
     ///
     /// # Errors
     /// When TLS or a thread cannot be set up.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+    pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
         let started = BootInstant::now();
         let policy = Policy {

@@ -72,7 +72,7 @@ const RETRY_AFTER_MS: u32 = 10_000;
 
 /// Serves agents' connections; cheap to clone.
 #[derive(Clone)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     /// The core.
     pub handle: Handle,
     /// The TLS client configuration for direct links.
@@ -93,7 +93,13 @@ type Orders = mpsc::Sender<ToAgent>;
 
 impl Sessions {
     /// Serves an agent's connection until it ends.
-    pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint, budget: Arc<Budget>) {
+    pub(crate) async fn run(
+        self,
+        accepted: Accepted,
+        name: AgentName,
+        key: Fingerprint,
+        budget: Arc<Budget>,
+    ) {
         let address = accepted.address;
         // Heartbeats keep the connection alive in both directions. HTTP/2 pings are sent only when no
         // heartbeats arrive.

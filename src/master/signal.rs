@@ -18,7 +18,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Stops a task. Returns when the agent has answered, and then reports this to the core, or when the
 /// connection ends: the core repeats the order when the agent has reconnected.
-pub async fn signal(
+pub(crate) async fn signal(
     handle: Handle,
     links: Arc<Links>,
     close: CancellationToken,

@@ -18,11 +18,11 @@ use crate::domain::{
 };
 
 /// A command whose input no client sends for this long is hung up, as if its terminal were closed.
-pub const HANG_UP_AFTER: Duration = Duration::from_mins(1);
+pub(crate) const HANG_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// The state of a command's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InputState {
+pub(crate) struct InputState {
     /// Counts the Attach calls that reached the command; 0 before the first.
     pub attached: u64,
     /// The offset up to which the command has read.
@@ -35,7 +35,7 @@ type ToAgent = mpsc::Sender<AttachRequest>;
 
 /// The relay of one command's input.
 #[derive(Debug)]
-pub struct StdinRelay {
+pub(crate) struct StdinRelay {
     state: watch::Sender<InputState>,
     link: Mutex<Link>,
 }
@@ -54,14 +54,14 @@ struct Link {
 
 /// The relays of all commands with input. A relay is shared by all callers while anyone holds it.
 #[derive(Clone, Debug, Default)]
-pub struct StdinRelays {
+pub(crate) struct StdinRelays {
     roads: Arc<Mutex<HashMap<TaskId, Weak<StdinRelay>>>>,
 }
 
 impl StdinRelays {
     /// Returns the relay of a task.
     #[must_use]
-    pub fn of(&self, id: TaskId) -> Arc<StdinRelay> {
+    pub(crate) fn of(&self, id: TaskId) -> Arc<StdinRelay> {
         let mut roads = self.roads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(road) = roads.get(&id).and_then(Weak::upgrade) {
             return road;
@@ -81,12 +81,12 @@ impl StdinRelay {
 
     /// Returns the state of the command's input, as it changes.
     #[must_use]
-    pub fn state(&self) -> watch::Receiver<InputState> {
+    pub(crate) fn state(&self) -> watch::Receiver<InputState> {
         self.state.subscribe()
     }
 
     /// Sets the Attach that receives the input from now on.
-    pub fn attach(&self, agent: ToAgent) {
+    pub(crate) fn attach(&self, agent: ToAgent) {
         let mut link = self.link();
         if let Some(size) = link.size {
             // If the queue is full, the size is dropped: it is about to be sent again.
@@ -96,7 +96,7 @@ impl StdinRelay {
     }
 
     /// Records how far the command has read. `is_first` marks the first report of an Attach.
-    pub fn taken(&self, taken: InputTaken, is_first: bool) {
+    pub(crate) fn taken(&self, taken: InputTaken, is_first: bool) {
         self.state.send_modify(|state| {
             state.attached += u64::from(is_first);
             state.taken = taken.offset;
@@ -106,14 +106,14 @@ impl StdinRelay {
 
     /// Reports whether the command accepts input, but has had no source for [`HANG_UP_AFTER`].
     #[must_use]
-    pub fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         let link = self.link();
         !link.is_fed && link.unfed_since.elapsed() >= HANG_UP_AFTER && !self.state.borrow().is_over
     }
 
     /// Returns a new source of input, which replaces the current one.
     #[must_use]
-    pub fn feed(self: &Arc<Self>) -> StdinSource {
+    pub(crate) fn feed(self: &Arc<Self>) -> StdinSource {
         let mut link = self.link();
         link.feeder += 1;
         link.is_fed = true;
@@ -125,7 +125,7 @@ impl StdinRelay {
 
 /// A source of input for a command, until it is dropped.
 #[derive(Debug)]
-pub struct StdinSource {
+pub(crate) struct StdinSource {
     road: Arc<StdinRelay>,
     number: u64,
 }
@@ -133,7 +133,7 @@ pub struct StdinSource {
 impl StdinSource {
     /// Sends a request to the command, at the speed of its agent. Returns false if a newer source has
     /// replaced this one. Without an Attach the request is dropped: the input is requested again later.
-    pub async fn send(&self, request: AttachRequest) -> bool {
+    pub(crate) async fn send(&self, request: AttachRequest) -> bool {
         let agent = {
             let mut link = self.road.link();
             if link.feeder != self.number {

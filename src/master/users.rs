@@ -26,7 +26,7 @@ const MAX_CACHED_ANSWERS: usize = 256;
 /// Looks up the names of users. Answers are cached for a moment: calls of one user come in bursts, and a
 /// lookup often takes longer than the call itself.
 #[derive(Clone, Debug)]
-pub struct Users {
+pub(crate) struct Users {
     answers: Arc<Mutex<HashMap<u32, (String, Instant)>>>,
     everybody: LookupLimiter,
     admins: LookupLimiter,
@@ -73,17 +73,17 @@ impl Default for Users {
 /// The name service does not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the machine's name service does not answer; check nsswitch.conf and the services in it")]
-pub struct NoAnswer;
+pub(crate) struct NoAnswer;
 
 impl Users {
     /// Returns a user's name, or `uid N` if the system knows none or does not answer.
-    pub async fn name(&self, uid: u32) -> String {
+    pub(crate) async fn name(&self, uid: u32) -> String {
         self.name_by(&self.everybody, uid).await
     }
 
     /// Returns the name of an administrator, like [`Self::name`]. This does not wait for other lookups, since
     /// administrators need access while the name service hangs.
-    pub async fn name_of_admin(&self, uid: u32) -> String {
+    pub(crate) async fn name_of_admin(&self, uid: u32) -> String {
         self.name_by(&self.admins, uid).await
     }
 
@@ -117,7 +117,7 @@ impl Users {
     ///
     /// # Errors
     /// When the name service does not answer.
-    pub async fn named(&self, name: &str) -> Result<Option<User>, NoAnswer> {
+    pub(crate) async fn named(&self, name: &str) -> Result<Option<User>, NoAnswer> {
         let name = name.to_owned();
         self.everybody.ask(move || User::from_name(&name)).await?.map_err(|_| NoAnswer)
     }

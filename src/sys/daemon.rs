@@ -18,12 +18,12 @@ use super::{
 };
 
 /// The hidden flag that marks the new process as the daemon.
-pub const FLAG: &str = "--daemonized";
+pub(crate) const FLAG: &str = "--daemonized";
 
 /// The report of a daemon when its start has succeeded or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Report {
+pub(crate) enum Report {
     /// The daemon serves requests. The text is for the person who started it.
     Ready(String),
     /// The daemon ends. The text is the reason.
@@ -35,7 +35,7 @@ pub enum Report {
 ///
 /// # Errors
 /// When it cannot be started, or its report cannot be read.
-pub fn start(input: &str) -> io::Result<Report> {
+pub(crate) fn start(input: &str) -> io::Result<Report> {
     let arguments: Vec<&OsString> =
         given().iter().skip(1).filter(|argument| *argument != "--daemon").collect();
     // The flag comes directly after the subcommands, where it cannot be parsed as the value of an option.
@@ -67,7 +67,7 @@ pub fn start(input: &str) -> io::Result<Report> {
 ///
 /// # Errors
 /// When the root directory is not accessible.
-pub fn leave_directory() -> io::Result<()> {
+pub(crate) fn leave_directory() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
@@ -75,7 +75,7 @@ pub fn leave_directory() -> io::Result<()> {
 ///
 /// # Errors
 /// When standard input or output cannot be replaced.
-pub fn report(report: &Report) -> io::Result<()> {
+pub(crate) fn report(report: &Report) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     // The process that started the daemon may have ended; the daemon continues.
     let _ = serde_json::to_writer(&mut stdout, report);

@@ -22,12 +22,12 @@ static STARTED_WITH: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
 
 /// Returns the maximum number of open descriptors of this process (the soft limit).
 #[must_use]
-pub fn limit() -> Option<usize> {
+pub(crate) fn limit() -> Option<usize> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(limit, _)| usize::try_from(limit).ok())
 }
 
 /// Raises the soft limit of this process to its hard limit.
-pub fn raise_limit() {
+pub(crate) fn raise_limit() {
     if let Ok((limit, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = STARTED_WITH.set((limit, most));
         // If this fails, connections are refused earlier, which is logged then.
@@ -38,7 +38,7 @@ pub fn raise_limit() {
 /// Returns the limit for programs that this process starts: the one that this process was started with, since
 /// old programs cannot handle more than 1024 descriptors.
 #[must_use]
-pub fn limit_of_programs() -> Option<(rlim_t, rlim_t)> {
+pub(crate) fn limit_of_programs() -> Option<(rlim_t, rlim_t)> {
     STARTED_WITH.get().copied()
 }
 
@@ -51,7 +51,7 @@ fn is_scarce(descriptor: &impl AsFd) -> bool {
 
 /// Reports whether nearly all descriptors are in use.
 #[must_use]
-pub fn are_scarce() -> bool {
+pub(crate) fn are_scarce() -> bool {
     std::fs::File::open("/dev/null").map_or(true, |file| is_scarce(&file))
 }
 
@@ -61,7 +61,7 @@ fn is_among_the_last(number: usize, limit: usize) -> bool {
 
 /// Returns an accepted connection if it may stay. Otherwise logs the reason and waits for a moment, so that the listener
 /// accepts again when descriptors are free. The last descriptors are not used for connections from `elsewhere`.
-pub async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) -> Option<(S, A)> {
+pub(crate) async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) -> Option<(S, A)> {
     match accepted {
         Ok((stream, address)) if !(elsewhere && is_scarce(&stream)) => return Some((stream, address)),
         Ok(_) => complain(None),

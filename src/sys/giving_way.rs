@@ -15,7 +15,7 @@ const MAX_THREADS: usize = 4;
 /// Returns the runtime with low-priority threads: one for each processor, at most four. It starts at the
 /// first call and lives as long as the process. `None` if it cannot be created.
 #[must_use]
-pub fn giving_way() -> Option<&'static Handle> {
+pub(crate) fn giving_way() -> Option<&'static Handle> {
     static THREADS: OnceLock<Option<Runtime>> = OnceLock::new();
     let begin = || {
         let give_way = || {

@@ -2,6 +2,6 @@
 
 /// Returns the machine's host name; empty if it has none, or if it is not UTF-8.
 #[must_use]
-pub fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }

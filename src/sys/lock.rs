@@ -9,7 +9,7 @@ use std::{
 
 /// A lock on a file, held until the file is closed in this process and in every process that inherited it.
 #[derive(Debug)]
-pub struct Lock(File);
+pub(crate) struct Lock(File);
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -28,7 +28,7 @@ impl Lock {
     ///
     /// # Errors
     /// When the file cannot be opened or locked for another reason.
-    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn try_take(path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
@@ -37,21 +37,12 @@ impl Lock {
         }
     }
 
-    /// Returns the same lock for a process that is about to be forked. It is released when both processes
-    /// have closed it.
-    ///
-    /// # Errors
-    /// When no more descriptors are available.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
     /// Writes the id of this process into the locked file. The text has a fixed length and overwrites the old
     /// one, so that an existing file needs no space on a full disk.
     ///
     /// # Errors
     /// When writing fails.
-    pub fn write_pid(&mut self) -> io::Result<()> {
+    pub(crate) fn write_pid(&mut self) -> io::Result<()> {
         let is_read_only =
             rustix::fs::fcntl_getfl(&self.0)? & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::RDONLY;
         if is_read_only {
@@ -66,7 +57,7 @@ impl Lock {
 ///
 /// # Errors
 /// When the file exists and cannot be read.
-pub fn holder(path: &Path) -> io::Result<Option<i32>> {
+pub(crate) fn holder(path: &Path) -> io::Result<Option<i32>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -81,7 +72,7 @@ pub fn holder(path: &Path) -> io::Result<Option<i32>> {
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn is_held(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_held(path: &Path) -> io::Result<bool> {
     is_locked(&File::open(path)?)
 }
 

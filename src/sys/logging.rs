@@ -9,7 +9,7 @@ use std::{
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
 
-pub use super::log_format::LogFormat;
+pub(crate) use super::log_format::LogFormat;
 use super::log_volume::Bounded;
 
 /// Number of daily files of a daemon's log that are kept.
@@ -17,7 +17,7 @@ const KEPT_FILES: usize = 14;
 
 /// Why a log cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum LoggingError {
+pub(crate) enum LoggingError {
     /// The level is not understood.
     #[error("{0:?} is not a log level: use error, warn, info or debug, or a tracing filter")]
     Level(String),
@@ -49,7 +49,7 @@ where
 ///
 /// # Errors
 /// When the level is not understood.
-pub fn to_stderr(level: &str, format: LogFormat) -> Result<(), LoggingError> {
+pub(crate) fn to_stderr(level: &str, format: LogFormat) -> Result<(), LoggingError> {
     let colour = io::IsTerminal::is_terminal(&io::stderr())
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     install(level, format, io::stderr, colour)
@@ -80,7 +80,7 @@ impl Files {
 
 /// The writer of one line. Holds the lock of the file.
 #[derive(Debug)]
-pub struct InFile<'a>(MutexGuard<'a, RollingFileAppender>);
+pub(crate) struct InFile<'a>(MutexGuard<'a, RollingFileAppender>);
 
 impl io::Write for InFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -104,7 +104,12 @@ impl<'a> MakeWriter<'a> for Files {
 ///
 /// # Errors
 /// When the level is not understood or the directory cannot be written to.
-pub fn to_files(level: &str, format: LogFormat, directory: &Path, name: &str) -> Result<(), LoggingError> {
+pub(crate) fn to_files(
+    level: &str,
+    format: LogFormat,
+    directory: &Path,
+    name: &str,
+) -> Result<(), LoggingError> {
     let appender = Arc::new(Mutex::new(Files::appender(directory, name)?));
     let files = Files { directory: directory.to_owned(), name: name.to_owned(), appender };
     install(level, format, files.clone(), false)?;
@@ -113,7 +118,7 @@ pub fn to_files(level: &str, format: LogFormat, directory: &Path, name: &str) ->
 }
 
 /// Reopens the log's file, after another program has moved it. If that fails, the old file stays open.
-pub fn reopen() {
+pub(crate) fn reopen() {
     let Some(files) = FILES.get() else { return };
     match Files::appender(&files.directory, &files.name) {
         Ok(appender) => *files.appender.lock().unwrap_or_else(PoisonError::into_inner) = appender,

@@ -1,27 +1,27 @@
 //! The parts of the operating system that sloth-runner uses.
 //!
-//! Knows nothing of agents, masters or the wire. Its unsafe code is in [`process`].
+//! Knows nothing of agents, masters or the wire. Its unsafe code is in `process`.
 
 pub mod arguments;
-pub mod clock;
-pub mod daemon;
-pub mod descriptors;
+pub(crate) mod clock;
+pub(crate) mod daemon;
+pub(crate) mod descriptors;
 pub mod disk;
 pub mod file;
-pub mod giving_way;
-pub mod hostname;
-pub mod lock;
+pub(crate) mod giving_way;
+pub(crate) mod hostname;
+pub(crate) mod lock;
 mod log_format;
 mod log_volume;
-pub mod logging;
-pub mod paths;
-pub mod process;
+pub(crate) mod logging;
+pub(crate) mod paths;
+pub(crate) mod process;
 pub mod random;
-pub mod rate;
-pub mod runtime;
-pub mod shutdown;
-pub mod socket;
-pub mod spawn;
-pub mod systemd;
+pub(crate) mod rate;
+pub(crate) mod runtime;
+pub(crate) mod shutdown;
+pub(crate) mod socket;
+pub(crate) mod spawn;
+pub(crate) mod systemd;
 pub mod terminal;
-pub mod vital;
+pub(crate) mod vital;

@@ -15,7 +15,7 @@ use super::{disk::Disk, file::sync_directory};
 
 /// The directories of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Directories {
+pub(crate) struct Directories {
     /// Data that must not be lost.
     pub data: PathBuf,
     /// Sockets and pid files.
@@ -27,7 +27,7 @@ pub struct Directories {
 /// The error for a directory that a daemon cannot use.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the directory {path}: {source}; use another directory with --data-dir")]
-pub struct UnusableDirectory {
+pub(crate) struct UnusableDirectory {
     path: String,
     /// The reason.
     pub source: io::Error,
@@ -36,7 +36,7 @@ pub struct UnusableDirectory {
 /// The error for a user without a home directory.
 #[derive(Debug, thiserror::Error)]
 #[error("this user has no home directory for data; give a directory with --data-dir")]
-pub struct NoHome;
+pub(crate) struct NoHome;
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -51,7 +51,7 @@ fn project() -> Result<ProjectDirs, NoHome> {
 ///
 /// # Errors
 /// When the user has no home directory.
-pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHome> {
+pub(crate) fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHome> {
     if let Some(given) = given {
         let data = std::path::absolute(given).unwrap_or_else(|_| given.to_owned());
         return Ok(Directories { runtime: data.clone(), log: data.join("log"), data });
@@ -71,7 +71,7 @@ pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHo
 /// Returns the data directory of a role that runs as a service of a user other than root. Of all that
 /// [`directories()`] considers, such a service has only its home.
 #[must_use]
-pub fn service_data(home: &Path, role: &str) -> PathBuf {
+pub(crate) fn service_data(home: &Path, role: &str) -> PathBuf {
     home.join(".local/share/sloth-runner").join(role)
 }
 
@@ -80,7 +80,7 @@ pub fn service_data(home: &Path, role: &str) -> PathBuf {
 ///
 /// # Errors
 /// When the user has no home directory.
-pub fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
+pub(crate) fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
     if given.is_some() {
         return directories(given, "client");
     }
@@ -92,13 +92,13 @@ pub fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
 
 /// Returns the path of the master's socket in a runtime directory.
 #[must_use]
-pub fn master_socket(runtime: &Path) -> PathBuf {
+pub(crate) fn master_socket(runtime: &Path) -> PathBuf {
     runtime.join("master.sock")
 }
 
 /// Returns the sockets on which a master of this machine may listen: first the user's own, then root's.
 #[must_use]
-pub fn known_master_sockets() -> Vec<PathBuf> {
+pub(crate) fn known_master_sockets() -> Vec<PathBuf> {
     let root = PathBuf::from("/run/sloth-runner/master.sock");
     let own = directories(None, "master").ok().map(|dirs| master_socket(&dirs.runtime));
     own.into_iter().filter(|path| *path != root).chain([root.clone()]).collect()
@@ -108,7 +108,7 @@ pub fn known_master_sockets() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When it cannot be created or is not writable.
-pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
+pub(crate) fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
         DirBuilder::new().recursive(true).mode(0o711).create(path)?;
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(io::Error::from)
@@ -120,7 +120,7 @@ pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
 ///
 /// # Errors
 /// When it cannot be created, belongs to another user, or is not writable.
-pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
+pub(crate) fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
         // The names of new directories are synced, so that files in them cannot be lost with the directory.
         let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
@@ -150,7 +150,7 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
 ///
 /// # Errors
 /// When it cannot be created, or belongs to another user.
-pub fn make_owners(path: &Path) -> io::Result<()> {
+pub(crate) fn make_owners(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
@@ -166,7 +166,7 @@ pub fn make_owners(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
     Disk::default().replace(path, content, durable)
 }
 
@@ -174,7 +174,7 @@ pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<(
 ///
 /// # Errors
 /// When it exists and cannot be read.
-pub fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Disk::default().contents(path)
 }
 

@@ -23,26 +23,26 @@ use nix::{
 /// show it as
 /// `sloth-runner`.
 #[must_use]
-pub fn own_program() -> Command {
+pub(crate) fn own_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(env!("CARGO_PKG_NAME"));
     command
 }
 
 /// Sets the name under which process lists show this process to the program's name.
-pub fn show_name() {
+pub(crate) fn show_name() {
     let _ = nix::sys::prctl::set_name(c"sloth-runner");
 }
 
 /// Excludes this process's memory, which holds keys, from core dumps and from access by other processes of
 /// its user. Programs that it starts are not affected.
-pub fn keep_memory_private() {
+pub(crate) fn keep_memory_private() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Closes every descriptor except the standard three: a daemon's parent may have left others open, and
 /// commands would inherit them. Must be called before the process opens descriptors of its own.
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     let open: Vec<i32> = fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
@@ -56,7 +56,7 @@ pub fn close_inherited() {
 
 /// The side of a fork on which the process is.
 #[derive(Debug)]
-pub enum Forked {
+pub(crate) enum Forked {
     /// The parent, with the id of the child.
     Parent(Pid),
     /// The child.
@@ -71,7 +71,7 @@ pub enum Forked {
 /// # Panics
 /// When the process has more than one thread: the other threads' locks would stay locked in the child for ever.
 #[expect(unsafe_code, reason = "fork has no safe form; the check above it makes it sound")]
-pub fn fork() -> io::Result<Forked> {
+pub(crate) fn fork() -> io::Result<Forked> {
     // The link count of the directory is the number of threads plus two, for `.` and `..`.
     let threads = fs::metadata("/proc/self/task")?.nlink() - 2;
     assert_eq!(threads, 1, "only a process with one thread may fork");
@@ -86,7 +86,7 @@ pub fn fork() -> io::Result<Forked> {
 /// and with no signal blocked or ignored. Otherwise it would inherit ignored signals, such as SIGINT from a
 /// program that a script starts with `&`.
 #[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
-pub fn in_new_session(command: &mut Command) -> &mut Command {
+pub(crate) fn in_new_session(command: &mut Command) -> &mut Command {
     let limit = descriptors::limit_of_programs();
     let hook = move || {
         setsid()?;
@@ -108,7 +108,7 @@ pub fn in_new_session(command: &mut Command) -> &mut Command {
 
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessEntry {
+pub(crate) struct ProcessEntry {
     /// Its id.
     pub pid: i32,
     /// Its state letter; `Z` for a zombie, which has ended and was not reaped.
@@ -122,7 +122,7 @@ pub struct ProcessEntry {
 impl ProcessEntry {
     /// Returns the state in words.
     #[must_use]
-    pub fn state_word(&self) -> &'static str {
+    pub(crate) fn state_word(&self) -> &'static str {
         match self.state {
             'R' => "running",
             'S' => "sleeping",
@@ -150,7 +150,7 @@ fn parse_stat(pid: i32, stat: &str) -> Option<(i32, ProcessEntry)> {
 
 /// Returns all descendants of this process, each parent before its children, without zombies.
 #[must_use]
-pub fn descendants() -> Vec<ProcessEntry> {
+pub(crate) fn descendants() -> Vec<ProcessEntry> {
     let mut children: HashMap<i32, Vec<ProcessEntry>> = HashMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     for entry in entries.flatten() {
@@ -178,7 +178,7 @@ pub fn descendants() -> Vec<ProcessEntry> {
 impl ProcessEntry {
     /// Sends signals to the process, in this order. If the process has ended, nothing happens, even if a new
     /// process has its id.
-    pub fn signal(&self, signals: &[Signal]) {
+    pub(crate) fn signal(&self, signals: &[Signal]) {
         use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
         let pid = rustix::process::Pid::from_raw(self.pid);
         let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
@@ -210,7 +210,7 @@ impl ProcessEntry {
 /// The kernel signals all members at once, so no member can start a process that misses the signal. A group
 /// that has ended since is no error. Its id could belong to a new group only if all other ids were used in
 /// that moment.
-pub fn signal_group(group: i32, signals: &[Signal]) {
+pub(crate) fn signal_group(group: i32, signals: &[Signal]) {
     for signal in signals {
         let _ = nix::sys::signal::killpg(Pid::from_raw(group), *signal);
     }
@@ -218,26 +218,26 @@ pub fn signal_group(group: i32, signals: &[Signal]) {
 
 /// Returns the id of the process group of this process.
 #[must_use]
-pub fn own_group() -> i32 {
+pub(crate) fn own_group() -> i32 {
     nix::unistd::getpgrp().as_raw()
 }
 
 /// Returns the current time as the kernel reports starts of processes: in clock ticks since boot.
 #[must_use]
-pub fn started_now() -> u64 {
+pub(crate) fn started_now() -> u64 {
     let ticks = rustix::param::clock_ticks_per_second();
     u64::try_from(u128::from(boottime_ns()) * u128::from(ticks) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// Sends a signal to a process. The caller must know that the id still belongs to it. A process that has
 /// ended is no error.
-pub fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildEnd {
+pub(crate) enum ChildEnd {
     /// It exited with this status.
     Exited(u8),
     /// This signal terminated it.
@@ -246,7 +246,7 @@ pub enum ChildEnd {
 
 /// Reaps every child that has ended, without blocking. Returns the id of each, and how it ended.
 #[must_use]
-pub fn reap() -> Vec<(i32, ChildEnd)> {
+pub(crate) fn reap() -> Vec<(i32, ChildEnd)> {
     let mut ended = Vec::new();
     // Not `waitpid` of nix: it does not support real-time signals, and loses a child that such a signal
     // terminated.
@@ -264,7 +264,7 @@ pub fn reap() -> Vec<(i32, ChildEnd)> {
 /// Returns the direct children of this process, which must have one thread, even those that `/proc` hides.
 /// Empty if they are unknown.
 #[must_use]
-pub fn children() -> Vec<i32> {
+pub(crate) fn children() -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/self/task/{}/children", getpid())).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -272,7 +272,7 @@ pub fn children() -> Vec<i32> {
 /// Reports whether this process has children, including zombies. A subreaper without children has no
 /// descendants.
 #[must_use]
-pub fn has_children() -> bool {
+pub(crate) fn has_children() -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
     let options = WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | WaitIdOptions::EXITED;
     !matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
@@ -282,7 +282,7 @@ pub fn has_children() -> bool {
 ///
 /// # Errors
 /// When `/proc` is not available.
-pub fn boot_id() -> io::Result<String> {
+pub(crate) fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
@@ -290,7 +290,7 @@ pub fn boot_id() -> io::Result<String> {
 ///
 /// # Errors
 /// When `/proc` is not available.
-pub fn machine_id() -> io::Result<String> {
+pub(crate) fn machine_id() -> io::Result<String> {
     // A container has the boot id of its host and its own machine-id. Clones of one image have the same
     // machine-id and different boot ids.
     let of_image = fs::read_to_string("/etc/machine-id").unwrap_or_default();
@@ -300,7 +300,7 @@ pub fn machine_id() -> io::Result<String> {
 /// Lets this process keep a few megabytes of freed memory. Otherwise the buffers for a flood of output would
 /// be requested from the kernel and returned to it for each piece. [`give_back_memory`] returns the memory.
 #[expect(unsafe_code, reason = "the allocator's settings have no safe form")]
-pub fn keep_freed_memory() {
+pub(crate) fn keep_freed_memory() {
     /// More than the amount of data that passes through a process at one time.
     #[cfg(target_env = "gnu")]
     const KEPT: i32 = 8 * 1024 * 1024;
@@ -314,7 +314,7 @@ pub fn keep_freed_memory() {
 /// Returns memory that this process does not need while it is idle: freed memory, and pages of the program,
 /// most of which are needed only at the start. Pages that are used again are loaded from the file.
 #[expect(unsafe_code, reason = "advice about memory has no safe form")]
-pub fn give_back_memory() {
+pub(crate) fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it affects only memory that the allocator holds.
     unsafe {

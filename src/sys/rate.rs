@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A token bucket: it fills at a rate, and holds no more than a burst.
 #[derive(Debug, Clone)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// The time in which the bucket gains one token.
     each: Duration,
     /// The time in which an empty bucket becomes full.
@@ -18,35 +18,35 @@ pub struct Rate {
 impl Rate {
     /// Creates a full bucket, which gains `a_second` tokens per second and holds `at_once`.
     #[must_use]
-    pub fn new(a_second: u32, at_once: u32) -> Self {
+    pub(crate) fn new(a_second: u32, at_once: u32) -> Self {
         let each = Duration::from_secs(1) / a_second.max(1);
         Self { each, burst: each * at_once, paid_until: Instant::now() }
     }
 
     /// Reports whether a token may be taken now.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.paid_until <= Instant::now() + self.burst
     }
 
     /// Reports whether the bucket is full.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.paid_until <= Instant::now()
     }
 
     /// Waits until a token may be taken.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         tokio::time::sleep_until(self.paid_until.checked_sub(self.burst).unwrap_or(self.paid_until)).await;
     }
 
     /// Takes a token, even if this exceeds the rate.
-    pub fn take(&mut self) {
+    pub(crate) fn take(&mut self) {
         self.take_of(1.0);
     }
 
     /// Takes a number of tokens, even if this exceeds the rate.
-    pub fn take_of(&mut self, count: f64) {
+    pub(crate) fn take_of(&mut self, count: f64) {
         self.paid_until = self.paid_until.max(Instant::now()) + self.each.mul_f64(count.max(0.0));
     }
 }

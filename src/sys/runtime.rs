@@ -14,7 +14,7 @@ const KEPT: Duration = Duration::from_hours(24 * 365);
 ///
 /// # Errors
 /// When it cannot be built.
-pub fn daemon_runtime(builder: &mut Builder) -> io::Result<Runtime> {
+pub(crate) fn daemon_runtime(builder: &mut Builder) -> io::Result<Runtime> {
     let runtime = builder.enable_all().thread_keep_alive(KEPT).build()?;
     drop(runtime.spawn_blocking(|| ()));
     Ok(runtime)

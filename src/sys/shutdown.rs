@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Ends a daemon's tasks. A clone refers to the same tokens and the same tracker.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     /// Cancelled when the daemon should end: its tasks accept nothing new, and notify their peers.
     pub stop: CancellationToken,
     /// Cancelled when the grace period is over and connections are dropped.
@@ -18,7 +18,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Ends the daemon: waits up to `grace` for the tracked tasks, then cancels `now` and waits once more, briefly.
-    pub async fn finish(&self, grace: Duration) {
+    pub(crate) async fn finish(&self, grace: Duration) {
         self.stop.cancel();
         self.tracker.close();
         tokio::select! {
@@ -33,7 +33,7 @@ impl Shutdown {
 
 /// A signal that asks a daemon to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndSignal {
+pub(crate) enum EndSignal {
     /// SIGINT, as sent by ^C.
     Interrupt,
     /// SIGTERM, as sent by `kill` and systemd.
@@ -45,7 +45,7 @@ pub enum EndSignal {
 /// Reports whether this process ignores a signal. If it was started that way, by `nohup` or by a script's
 /// `&`, it must continue to ignore the signal. Must be called before a handler is installed.
 #[must_use]
-pub fn is_ignored(signal: SignalKind) -> bool {
+pub(crate) fn is_ignored(signal: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
@@ -54,7 +54,7 @@ pub fn is_ignored(signal: SignalKind) -> bool {
 
 /// Receives every [`EndSignal`]. Signals that this process ignores stay ignored.
 #[derive(Debug)]
-pub struct EndSignals {
+pub(crate) struct EndSignals {
     interrupt: Option<Signal>,
     terminate: Option<Signal>,
     hangup: Option<Signal>,
@@ -65,7 +65,7 @@ impl EndSignals {
     ///
     /// # Errors
     /// When the handlers cannot be installed.
-    pub fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         let caught = |kind| if is_ignored(kind) { Ok(None) } else { signal(kind).map(Some) };
         Ok(Self {
             interrupt: caught(SignalKind::interrupt())?,
@@ -75,7 +75,7 @@ impl EndSignals {
     }
 
     /// Waits for the next signal. The future may be dropped and the method called again.
-    pub async fn next(&mut self) -> EndSignal {
+    pub(crate) async fn next(&mut self) -> EndSignal {
         tokio::select! {
             () = received(self.interrupt.as_mut()) => EndSignal::Interrupt,
             () = received(self.terminate.as_mut()) => EndSignal::Terminate,

@@ -37,7 +37,7 @@ fn short(path: &Path) -> io::Result<(PathBuf, Option<fs::File>)> {
 ///
 /// # Errors
 /// When the path cannot be bound.
-pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -53,7 +53,7 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 ///
 /// # Errors
 /// When no process listens on it.
-pub fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let (link, _directory) = short(path)?;
     UnixStream::connect(link)
 }
@@ -62,7 +62,7 @@ pub fn connect(path: &Path) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// When the address is not this machine's or is in use.
-pub fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
+pub(crate) fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let bind = |address: std::net::SocketAddr| -> io::Result<TcpListener> {
         let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };

@@ -21,7 +21,7 @@ use nix::{
 
 /// A program with its arguments and its environment.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     path: PathBuf,
     arguments: Vec<Vec<u8>>,
     environment: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -29,7 +29,7 @@ pub struct Program {
 
 /// The standard input, output and error of a program.
 #[derive(Clone, Copy, Debug)]
-pub enum Standard<'a> {
+pub(crate) enum Standard<'a> {
     /// These descriptors, in this order.
     Each([BorrowedFd<'a>; 3]),
     /// A terminal for all three. It becomes the controlling terminal of the program's session.
@@ -57,19 +57,19 @@ fn ignored_signals() -> SigSet {
 impl Program {
     /// Creates a program without arguments and environment.
     #[must_use]
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         let name = path.as_os_str().as_encoded_bytes().to_vec();
         Self { path: path.to_owned(), arguments: vec![name], environment: BTreeMap::new() }
     }
 
     /// Adds arguments.
-    pub fn arguments(&mut self, more: impl IntoIterator<Item = Vec<u8>>) -> &mut Self {
+    pub(crate) fn arguments(&mut self, more: impl IntoIterator<Item = Vec<u8>>) -> &mut Self {
         self.arguments.extend(more);
         self
     }
 
     /// Sets an environment variable, and replaces an earlier one of the same name.
-    pub fn variable(&mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
+    pub(crate) fn variable(&mut self, name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> &mut Self {
         self.environment.insert(name.into(), value.into());
         self
     }
@@ -78,7 +78,7 @@ impl Program {
     ///
     /// # Errors
     /// When one of them contains a zero byte.
-    pub fn texts(&self) -> io::Result<(Vec<CString>, Vec<CString>)> {
+    pub(crate) fn texts(&self) -> io::Result<(Vec<CString>, Vec<CString>)> {
         let arguments: Result<_, _> = self.arguments.iter().cloned().map(CString::new).collect();
         let variables = self.environment.iter().map(|(name, value)| [name, &b"="[..], value].concat());
         let environment: Result<_, _> = variables.map(CString::new).collect();
@@ -93,7 +93,7 @@ impl Program {
     ///
     /// # Errors
     /// When the kernel does not start it, or when an argument or a variable contains a zero byte.
-    pub fn spawn(&self, standard: Standard<'_>) -> io::Result<i32> {
+    pub(crate) fn spawn(&self, standard: Standard<'_>) -> io::Result<i32> {
         let (arguments, environment) = self.texts()?;
         let mut attributes = PosixSpawnAttr::init()?;
         let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;

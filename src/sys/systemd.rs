@@ -9,7 +9,7 @@ use super::vital::Pulse;
 
 /// Reports whether this machine runs under systemd.
 #[must_use]
-pub fn is_here() -> bool {
+pub(crate) fn is_here() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
@@ -19,24 +19,24 @@ fn tell(state: &[NotifyState<'_>]) {
 }
 
 /// Reports that the daemon is ready, with a status text for `systemctl status`.
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// Sets the status text for `systemctl status`.
-pub fn status(status: &str) {
+pub(crate) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
 /// Reports that the daemon is stopping.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// Notifies the service manager's watchdog, if it is enabled, that the daemon still works. Never returns.
 ///
 /// With the pulse of a loop, the watchdog is not notified while that loop is stuck, even if this thread runs.
-pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
+pub(crate) async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut step = tokio::time::interval(within / 2);
     let mut seen = None;
@@ -51,7 +51,7 @@ pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
 
 /// Returns the service to which this process belongs; `None` outside of services.
 #[must_use]
-pub fn own_service() -> Option<String> {
+pub(crate) fn own_service() -> Option<String> {
     // Every process of a service has this variable. The name of the unit comes from the process's cgroup.
     std::env::var_os("INVOCATION_ID")?;
     service_of(i32::try_from(std::process::id()).ok()?)
@@ -59,7 +59,7 @@ pub fn own_service() -> Option<String> {
 
 /// Returns the service to which a process belongs; `None` outside of services, as in a login session.
 #[must_use]
-pub fn service_of(pid: i32) -> Option<String> {
+pub(crate) fn service_of(pid: i32) -> Option<String> {
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let last = cgroup.lines().find_map(|line| {
         line.strip_prefix("0::").or_else(|| line.split_once(":name=systemd:").map(|(_, path)| path))
@@ -72,7 +72,7 @@ pub fn service_of(pid: i32) -> Option<String> {
 ///
 /// # Errors
 /// When systemctl cannot be run.
-pub fn property(unit: &str, property: &str) -> io::Result<String> {
+pub(crate) fn property(unit: &str, property: &str) -> io::Result<String> {
     let output =
         Command::new("systemctl").args(["show", "--value", "--property", property, "--", unit]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -80,7 +80,7 @@ pub fn property(unit: &str, property: &str) -> io::Result<String> {
 
 /// Reports whether a process is the main process of a unit, and not only a child of it.
 #[must_use]
-pub fn is_main_process(unit: &str, pid: i32) -> bool {
+pub(crate) fn is_main_process(unit: &str, pid: i32) -> bool {
     is_here() && property(unit, "MainPID").is_ok_and(|main| main == pid.to_string())
 }
 
@@ -88,7 +88,7 @@ pub fn is_main_process(unit: &str, pid: i32) -> bool {
 ///
 /// # Errors
 /// When systemctl fails, with the first line of its error output.
-pub fn order(words: &[&str]) -> io::Result<()> {
+pub(crate) fn order(words: &[&str]) -> io::Result<()> {
     let output = Command::new("systemctl").args(words).output()?;
     if output.status.success() {
         return Ok(());
@@ -99,4 +99,4 @@ pub fn order(words: &[&str]) -> io::Result<()> {
 }
 
 /// Interval between two checks of a unit while waiting for it.
-pub const LOOK: Duration = Duration::from_millis(100);
+pub(crate) const LOOK: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use std::{
 
 /// Runs a task that the process cannot work without, and ends the process if the task panics. `what` names the task in the
 /// log. A task that is dropped ends nothing, even if another part of the thread has panicked.
-pub async fn run_vital<F: Future>(what: &str, task: F) -> F::Output {
+pub(crate) async fn run_vital<F: Future>(what: &str, task: F) -> F::Output {
     let mut task = pin!(task);
     std::future::poll_fn(|context| {
         let poll = AssertUnwindSafe(|| task.as_mut().poll(context));
@@ -24,14 +24,14 @@ pub async fn run_vital<F: Future>(what: &str, task: F) -> F::Output {
 
 /// A guard for a thread that the process cannot work without: it ends the process if a panic drops it.
 #[derive(Debug)]
-pub struct Vital {
+pub(crate) struct Vital {
     what: &'static str,
 }
 
 impl Vital {
     /// Creates a guard for the thread that holds it. `what` names the thread in the log.
     #[must_use]
-    pub fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self { what }
     }
 }
@@ -52,17 +52,17 @@ fn end_after_panic(what: &str) -> ! {
 
 /// Counts the iterations of a loop, so that a watchdog can detect that the loop is stuck.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<AtomicU64>);
+pub(crate) struct Pulse(Arc<AtomicU64>);
 
 impl Pulse {
     /// Counts one more iteration.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of iterations.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -32,7 +32,7 @@ const KEY_BYTES: usize = 32;
 
 /// Creates and verifies the seals of one master.
 #[derive(Debug)]
-pub struct Sealer(hmac::Key);
+pub(crate) struct Sealer(hmac::Key);
 
 /// The bytes that are sealed: a kind and a sequence of parts, each preceded by its length.
 struct SealedMessage(Vec<u8>);
@@ -62,7 +62,7 @@ impl Sealer {
     ///
     /// # Errors
     /// If the key's file cannot be read or written.
-    pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
+    pub(crate) fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
         let path = directory.join(KEY_FILE);
         let file = |source| KeyError::File { path: path.display().to_string(), source };
         let stored = read_optional(&path).map_err(file)?.filter(|key| key.len() == KEY_BYTES);
@@ -88,43 +88,43 @@ impl Sealer {
 
     /// Seals the statement that the store was at this revision.
     #[must_use]
-    pub fn seal_state(&self, revision: Revision) -> Seal {
+    pub(crate) fn seal_state(&self, revision: Revision) -> Seal {
         self.seal(&state(revision))
     }
 
     /// Returns a revision of the store with this master's seal.
     #[must_use]
-    pub fn sealed(&self, revision: Revision) -> SealedRevision {
+    pub(crate) fn sealed(&self, revision: Revision) -> SealedRevision {
         SealedRevision { revision, seal: Some(self.seal_state(revision)) }
     }
 
     /// Whether the seal is this master's seal of a revision of the store.
     #[must_use]
-    pub fn verify_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
+    pub(crate) fn verify_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
         self.is_true(&state(revision), seal)
     }
 
     /// Seals the statement that this task was sent to the agent with this key.
     #[must_use]
-    pub fn seal_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Seal {
+    pub(crate) fn seal_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Seal {
         self.seal(&task(agent, id, spec))
     }
 
     /// Whether the seal in a task's specification proves that the task was sent to the agent with this key.
     #[must_use]
-    pub fn verify_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
+    pub(crate) fn verify_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
         self.is_true(&task(agent, id, spec), spec.seal)
     }
 
     /// Seals the statement that the operator `by` ordered to cancel a task.
     #[must_use]
-    pub fn seal_cancel(&self, id: TaskId, by: &str) -> Seal {
+    pub(crate) fn seal_cancel(&self, id: TaskId, by: &str) -> Seal {
         self.seal(&cancel(id, by))
     }
 
     /// Whether the seal proves that the operator `by` ordered to cancel the task.
     #[must_use]
-    pub fn verify_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
+    pub(crate) fn verify_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
         self.is_true(&cancel(id, by), seal)
     }
 }

@@ -11,7 +11,7 @@ const MAX_RESULTS: usize = 200;
 /// Returns the items whose names match, best first. Without letters it returns the first items in their own
 /// order.
 #[must_use]
-pub fn best<T>(letters: &str, named: Vec<(String, T)>) -> Vec<T> {
+pub(crate) fn best<T>(letters: &str, named: Vec<(String, T)>) -> Vec<T> {
     if letters.is_empty() {
         return named.into_iter().take(MAX_RESULTS).map(|(_, thing)| thing).collect();
     }

@@ -2,7 +2,7 @@
 //! the runtime does I/O. It uses `ControlService` like any other client, and does not depend on the store,
 //! the core or the agent.
 
-pub mod fuzzy;
+pub(crate) mod fuzzy;
 pub mod keymap;
 pub mod model;
 pub mod msg;
@@ -10,7 +10,7 @@ pub mod output;
 pub mod runtime;
 pub mod settings;
 pub mod terminal;
-pub mod theme;
+pub(crate) mod theme;
 pub mod update;
 pub mod view;
 

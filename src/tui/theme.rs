@@ -8,7 +8,7 @@ use crate::domain::sign::{Meaning, Sign};
 
 /// The meaning of a style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// Nothing special.
     Plain,
     /// Everything is in order.
@@ -33,7 +33,7 @@ pub enum Tone {
 
 /// The appearance of the screen.
 #[derive(Clone, Copy, Debug)]
-pub struct Theme {
+pub(crate) struct Theme {
     /// The number of colours.
     pub depth: ColorDepth,
     /// Whether only ASCII glyphs are used.
@@ -49,7 +49,7 @@ const NAMES: [Color; 6] =
 impl Theme {
     /// Returns the style of a tone.
     #[must_use]
-    pub fn style(self, tone: Tone) -> Style {
+    pub(crate) fn style(self, tone: Tone) -> Style {
         let plain = Style::default();
         let coloured = |colour: Color| if self.depth == ColorDepth::None { plain } else { plain.fg(colour) };
         let style = match tone {
@@ -69,7 +69,7 @@ impl Theme {
 
     /// Returns a style of a command's output, reduced to the available colours.
     #[must_use]
-    pub fn output(self, style: Style) -> Style {
+    pub(crate) fn output(self, style: Style) -> Style {
         let fit = |colour: Option<Color>| colour.and_then(|colour| self.colour(colour));
         let style = Style { fg: fit(style.fg), bg: fit(style.bg), ..style };
         if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
@@ -89,7 +89,7 @@ impl Theme {
 
     /// Returns the text in characters that this terminal can show.
     #[must_use]
-    pub fn text(self, text: &str) -> std::borrow::Cow<'_, str> {
+    pub(crate) fn text(self, text: &str) -> std::borrow::Cow<'_, str> {
         use std::borrow::Cow;
         if !self.ascii || text.is_ascii() {
             return Cow::Borrowed(text);
@@ -125,7 +125,7 @@ impl Theme {
 
     /// Returns the mark that replaces the end of a cut text.
     #[must_use]
-    pub fn mark(self) -> &'static str {
+    pub(crate) fn mark(self) -> &'static str {
         if self.ascii { "~" } else { "…" }
     }
 }
@@ -143,7 +143,7 @@ impl From<Sign> for Tone {
 
 /// Returns the tone of an agent's name, which is always the same for the same name.
 #[must_use]
-pub fn name_tone(name: &str) -> Tone {
+pub(crate) fn name_tone(name: &str) -> Tone {
     let hash = name.bytes().fold(7usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
     Tone::Name(hash % NAMES.len())
 }

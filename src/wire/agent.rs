@@ -26,14 +26,14 @@ use crate::domain::{
 
 /// The client of one agent.
 #[derive(Clone, Debug)]
-pub struct AgentClient {
+pub(crate) struct AgentClient {
     channel: Channel,
 }
 
 impl AgentClient {
     /// Creates a client on one link.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self { channel }
     }
 
@@ -45,7 +45,10 @@ impl AgentClient {
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
-    pub async fn session(self, outgoing: mpsc::Receiver<ToAgent>) -> Result<Incoming<FromAgent>, Status> {
+    pub(crate) async fn session(
+        self,
+        outgoing: mpsc::Receiver<ToAgent>,
+    ) -> Result<Incoming<FromAgent>, Status> {
         let requests = ReceiverStream::new(outgoing).map(Carried::into_message);
         Ok(self.generated().session(requests).await?.into_inner().into())
     }
@@ -54,7 +57,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
-    pub async fn attach(
+    pub(crate) async fn attach(
         self,
         outgoing: mpsc::Receiver<AttachRequest>,
     ) -> Result<Incoming<AttachResponse>, Status> {
@@ -66,18 +69,18 @@ impl AgentClient {
     ///
     /// # Errors
     /// When the connection breaks or the agent refuses the call.
-    pub async fn signal(self, signal: SignalTask) -> Result<Signalled, Status> {
+    pub(crate) async fn signal(self, signal: SignalTask) -> Result<Signalled, Status> {
         let response = self.generated().signal(signal.into_message()).await?.into_inner();
         Ok(Signalled::from_message(response)?)
     }
 }
 
 /// The sender of the messages of an agent in one stream.
-pub type Outgoing<T> = mpsc::Sender<Result<T, Status>>;
+pub(crate) type Outgoing<T> = mpsc::Sender<Result<T, Status>>;
 
 /// The handlers of an agent for its master's calls.
 #[tonic::async_trait]
-pub trait AgentCalls: Send + Sync + 'static {
+pub(crate) trait AgentCalls: Send + Sync + 'static {
     /// Maximum number of messages of a session that wait for the connection.
     const SESSION_QUEUE: usize;
     /// Maximum number of messages of an Attach that wait for the connection.
@@ -94,7 +97,7 @@ pub trait AgentCalls: Send + Sync + 'static {
 }
 
 /// Returns the services of an agent.
-pub fn routes(calls: impl AgentCalls) -> Routes {
+pub(crate) fn routes(calls: impl AgentCalls) -> Routes {
     let server = Server(Arc::new(calls));
     let attach = server.clone();
     let routes = Routes::new(AgentServiceServer::new(server));

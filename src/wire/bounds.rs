@@ -12,7 +12,7 @@ pub struct OutOfBounds(String);
 /// duration and the current time.
 const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
 /// The highest number that the store can hold.
-pub const MAX_STORED: u64 = i64::MAX.unsigned_abs();
+pub(crate) const MAX_STORED: u64 = i64::MAX.unsigned_abs();
 /// Maximum number of bytes of a search text or a name: names, digits of fingerprints, masks.
 const MAX_TEXT: usize = 1024;
 
@@ -20,7 +20,7 @@ const MAX_TEXT: usize = 1024;
 ///
 /// # Errors
 /// When it is over a hundred years.
-pub fn wait_ms(ms: u64, what: &str) -> Result<u64, OutOfBounds> {
+pub(crate) fn wait_ms(ms: u64, what: &str) -> Result<u64, OutOfBounds> {
     if ms > MAX_WAIT_MS {
         return Err(OutOfBounds(format!("{what} of over a hundred years")));
     }
@@ -31,7 +31,7 @@ pub fn wait_ms(ms: u64, what: &str) -> Result<u64, OutOfBounds> {
 ///
 /// # Errors
 /// When the store cannot hold it.
-pub fn job_number(number: u64) -> Result<u64, OutOfBounds> {
+pub(crate) fn job_number(number: u64) -> Result<u64, OutOfBounds> {
     if number > MAX_STORED {
         return Err(OutOfBounds(format!("no such job: {number}; the largest number is {MAX_STORED}")));
     }
@@ -42,7 +42,7 @@ pub fn job_number(number: u64) -> Result<u64, OutOfBounds> {
 ///
 /// # Errors
 /// When it has more than 1 KiB.
-pub fn short_text(text: String, what: &str) -> Result<String, OutOfBounds> {
+pub(crate) fn short_text(text: String, what: &str) -> Result<String, OutOfBounds> {
     if text.len() > MAX_TEXT {
         return Err(OutOfBounds(format!("{what} of {} bytes; at most {MAX_TEXT} are allowed", text.len())));
     }
@@ -53,7 +53,7 @@ pub fn short_text(text: String, what: &str) -> Result<String, OutOfBounds> {
 ///
 /// # Errors
 /// When it has more entries than a job has tasks.
-pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, OutOfBounds> {
+pub(crate) fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, OutOfBounds> {
     list_of(list, MOST_TASKS as usize, what)
 }
 
@@ -61,7 +61,7 @@ pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, OutOfBounds> {
 ///
 /// # Errors
 /// When it has more than `max` entries.
-pub fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, OutOfBounds> {
+pub(crate) fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, OutOfBounds> {
     if list.len() > max {
         return Err(OutOfBounds(format!("{} {what}; at most {max} are allowed", list.len())));
     }

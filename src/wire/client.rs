@@ -108,7 +108,7 @@ impl<T: Carried> Events<T> {
 }
 
 /// The events of a job.
-pub type JobEvents = Events<JobEvent>;
+pub(crate) type JobEvents = Events<JobEvent>;
 
 /// A connection to a master, for operators.
 #[derive(Clone, Debug)]

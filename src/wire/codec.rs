@@ -11,11 +11,11 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// The codec of every generated client and server. The build script sets it.
 #[derive(Debug)]
-pub struct ExactCodec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct ExactCodec<T, U>(PhantomData<(T, U)>);
 
 /// The encoder of [`ExactCodec`].
 #[derive(Debug)]
-pub struct ExactEncoder<T>(PhantomData<T>);
+pub(crate) struct ExactEncoder<T>(PhantomData<T>);
 
 impl<T, U> Default for ExactCodec<T, U> {
     fn default() -> Self {

@@ -37,7 +37,7 @@ const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 
 /// The handlers of a master for operators' calls.
 #[tonic::async_trait]
-pub trait ControlCalls: Send + Sync + 'static {
+pub(crate) trait ControlCalls: Send + Sync + 'static {
     /// Returns the state of the master.
     async fn status(&self, caller: &Connected) -> Result<MasterStatus, Status>;
     /// Lists agents.
@@ -108,7 +108,7 @@ pub trait ControlCalls: Send + Sync + 'static {
 ///
 /// # Errors
 /// When the compiled-in descriptors cannot be parsed.
-pub async fn routes<C>(calls: Arc<C>, local: bool) -> Result<Routes, tonic_reflection::server::Error>
+pub(crate) async fn routes<C>(calls: Arc<C>, local: bool) -> Result<Routes, tonic_reflection::server::Error>
 where
     C: ControlCalls + EnrollmentCalls,
 {

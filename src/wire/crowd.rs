@@ -14,7 +14,7 @@ use crate::domain::network::{neighbourhood_of, source_of};
 
 /// The origin of a peer: its source, and the neighbourhood of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin<K> {
+pub(crate) struct Origin<K> {
     /// The source, which is probably one machine.
     pub source: K,
     /// The neighbourhood: sources that can all belong to one owner.
@@ -36,7 +36,7 @@ impl From<u32> for Origin<u32> {
 
 /// A set of connections, with their number for each source and for each neighbourhood.
 #[derive(Debug)]
-pub struct Crowd<K> {
+pub(crate) struct Crowd<K> {
     most: usize,
     most_of_one: usize,
     members: Arc<Mutex<Members<K>>>,
@@ -53,7 +53,7 @@ struct Members<K> {
 
 /// A connection in the set. Dropping this value removes the connection from the set.
 #[derive(Debug)]
-pub struct Member<K: Eq + Hash + Copy> {
+pub(crate) struct Member<K: Eq + Hash + Copy> {
     members: Arc<Mutex<Members<K>>>,
     number: u64,
     away: CancellationToken,
@@ -91,7 +91,7 @@ impl<K: Eq + Hash + Copy> Members<K> {
 impl<K: Eq + Hash + Copy> Crowd<K> {
     /// Creates an empty set with a maximum size, and a maximum for each source.
     #[must_use]
-    pub fn new(most: usize, most_of_one: usize) -> Self {
+    pub(crate) fn new(most: usize, most_of_one: usize) -> Self {
         let members = Members {
             all: BTreeMap::new(),
             of_source: HashMap::new(),
@@ -104,7 +104,7 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
     /// Adds a connection. If its source has the maximum number of connections, the oldest connection of the
     /// source is disconnected; if the set is full, the oldest connection of the largest neighbourhood.
     #[must_use]
-    pub fn join(&self, origin: impl Into<Origin<K>>) -> Member<K> {
+    pub(crate) fn join(&self, origin: impl Into<Origin<K>>) -> Member<K> {
         let origin = origin.into();
         let away = CancellationToken::new();
         let mut members = locked(&self.members);
@@ -128,13 +128,13 @@ impl<K: Eq + Hash + Copy> Crowd<K> {
 
 impl<K: Eq + Hash + Copy> Member<K> {
     /// Waits until the connection has to be closed.
-    pub async fn sent_away(&self) {
+    pub(crate) async fn sent_away(&self) {
         self.away.cancelled().await;
     }
 
     /// Reports whether the connection has to be closed.
-    #[must_use]
-    pub fn has_to_go(&self) -> bool {
+    #[cfg(test)]
+    fn has_to_go(&self) -> bool {
         self.away.is_cancelled()
     }
 }

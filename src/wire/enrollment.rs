@@ -35,7 +35,7 @@ fn too_late<E>(_: E) -> CallError {
 ///
 /// # Errors
 /// When the call fails or its answer is not valid.
-pub async fn enroll(channel: Channel, request: Enroll) -> Result<EnrollAnswer, CallError> {
+pub(crate) async fn enroll(channel: Channel, request: Enroll) -> Result<EnrollAnswer, CallError> {
     let mut client = client(channel);
     let call = tokio::time::timeout(DEADLINE, client.enroll(request.into_message()));
     Ok(EnrollAnswer::from_message(call.await.map_err(too_late)??.into_inner())?)
@@ -45,7 +45,7 @@ pub async fn enroll(channel: Channel, request: Enroll) -> Result<EnrollAnswer, C
 ///
 /// # Errors
 /// When the call fails or its answer is not valid.
-pub async fn log_in(channel: Channel, request: LogIn) -> Result<LogInAnswer, CallError> {
+pub(crate) async fn log_in(channel: Channel, request: LogIn) -> Result<LogInAnswer, CallError> {
     let mut client = client(channel);
     let call = tokio::time::timeout(DEADLINE, client.log_in(request.into_message()));
     Ok(LogInAnswer::from_message(call.await.map_err(too_late)??.into_inner())?)
@@ -53,7 +53,7 @@ pub async fn log_in(channel: Channel, request: LogIn) -> Result<LogInAnswer, Cal
 
 /// The handlers of a master for these calls.
 #[tonic::async_trait]
-pub trait EnrollmentCalls: Send + Sync + 'static {
+pub(crate) trait EnrollmentCalls: Send + Sync + 'static {
     /// Answers an agent's request for a certificate.
     async fn enroll(&self, caller: &Connected, request: Enroll) -> Result<EnrollAnswer, Status>;
 

@@ -6,7 +6,7 @@ use super::{convert::Carried, status::CallError, streaming::Messages};
 
 /// A stream of domain values from received messages.
 #[derive(Debug)]
-pub struct Incoming<T: Carried>(Source<T::Message>);
+pub(crate) struct Incoming<T: Carried>(Source<T::Message>);
 
 /// The source of the messages.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<T: Carried> Incoming<T> {
     ///
     /// # Errors
     /// The error that ended or broke the stream, or a message that is not valid.
-    pub async fn message(&mut self) -> Result<Option<T>, Status> {
+    pub(crate) async fn message(&mut self) -> Result<Option<T>, Status> {
         let message = match &mut self.0 {
             Source::Own(messages) => messages.message().await?,
             Source::Generated(messages) => messages.message().await?,

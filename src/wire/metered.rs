@@ -23,7 +23,7 @@ const DATA: u8 = 0;
 
 /// A connection that counts the frames without data against a budget.
 #[derive(Debug)]
-pub struct Metered<S> {
+pub(crate) struct Metered<S> {
     stream: S,
     /// Remaining bytes of the preface or of a frame's payload, which are not inspected.
     skip: usize,
@@ -35,12 +35,12 @@ pub struct Metered<S> {
 
 impl<S> Metered<S> {
     /// Counts the frames that a client sends. They begin after a preface.
-    pub fn client(stream: S, budget: Arc<Budget>) -> Self {
+    pub(crate) fn client(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, PREFACE)
     }
 
     /// Counts the frames that a server sends.
-    pub fn server(stream: S, budget: Arc<Budget>) -> Self {
+    pub(crate) fn server(stream: S, budget: Arc<Budget>) -> Self {
         Self::new(stream, budget, 0)
     }
 

@@ -4,22 +4,22 @@
 //! Only this tier names generated types. Does not depend on the store or on policy.
 
 pub mod accept;
-pub mod agent;
-pub mod bounds;
+pub(crate) mod agent;
+pub(crate) mod bounds;
 pub mod budget;
 pub mod channel;
-pub mod client;
-pub mod codec;
+pub(crate) mod client;
+pub(crate) mod codec;
 pub mod connect;
-pub mod control;
+pub(crate) mod control;
 pub mod convert;
-pub mod crowd;
-pub mod enrollment;
-pub mod incoming;
+pub(crate) mod crowd;
+pub(crate) mod enrollment;
+pub(crate) mod incoming;
 pub mod login;
-pub mod metered;
-pub mod outbox;
-pub mod pieces;
+pub(crate) mod metered;
+pub(crate) mod outbox;
+pub(crate) mod pieces;
 #[expect(
     clippy::pedantic,
     clippy::allow_attributes,
@@ -28,11 +28,11 @@ pub mod pieces;
     reason = "generated code"
 )]
 pub mod proto;
-pub mod protocol_1;
-pub mod scraped;
+pub(crate) mod protocol_1;
+pub(crate) mod scraped;
 pub mod serve;
-pub mod status;
-pub mod streaming;
+pub(crate) mod status;
+pub(crate) mod streaming;
 pub mod unauthenticated;
 mod version;
 

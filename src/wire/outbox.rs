@@ -17,18 +17,18 @@ use super::{
 };
 
 /// A stream of answers.
-pub type Answers<T> = Pin<Box<Queue<T>>>;
+pub(crate) type Answers<T> = Pin<Box<Queue<T>>>;
 
 /// The sending end of the queue of one call's answers.
 #[derive(Debug)]
-pub struct Outbox<T: Carried> {
+pub(crate) struct Outbox<T: Carried> {
     queue: mpsc::Sender<Queued<T::Message>>,
     budget: Arc<Budget>,
 }
 
 /// The receiving end of the queue.
 #[derive(Debug)]
-pub struct Queue<T: Carried>(mpsc::Receiver<Queued<T::Message>>);
+pub(crate) struct Queue<T: Carried>(mpsc::Receiver<Queued<T::Message>>);
 
 #[derive(Debug)]
 struct Queued<M> {
@@ -39,17 +39,17 @@ struct Queued<M> {
 
 /// The error for a caller that has disconnected.
 #[derive(Debug, Clone, Copy)]
-pub struct Gone;
+pub(crate) struct Gone;
 
 impl<T: Carried> Outbox<T> {
     /// Creates a queue for at most `answers` answers, and the stream that takes them from the queue.
-    pub fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
+    pub(crate) fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
         let (queue, stream) = mpsc::channel(answers);
         (Self { queue, budget }, Box::pin(Queue(stream)))
     }
 
     /// Returns a stream of one answer.
-    pub fn only(answer: T) -> Answers<T> {
+    pub(crate) fn only(answer: T) -> Answers<T> {
         let (queue, stream) = mpsc::channel(1);
         let _ = queue.try_send(Queued { answer: Ok(answer.into_message()), _room: None });
         Box::pin(Queue(stream))
@@ -59,7 +59,7 @@ impl<T: Carried> Outbox<T> {
     ///
     /// # Errors
     /// When the caller has disconnected.
-    pub async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
+    pub(crate) async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
         self.send_within(&mut Permit::default(), answer).await
     }
 
@@ -68,7 +68,7 @@ impl<T: Carried> Outbox<T> {
     ///
     /// # Errors
     /// When the caller has disconnected.
-    pub async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
+    pub(crate) async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
         let answer = answer.map(Carried::into_message);
         let bytes = answer.as_ref().map_or(0, prost::Message::encoded_len);
         let room = if let Some(room) = held.split(bytes) {
@@ -85,7 +85,7 @@ impl<T: Carried> Outbox<T> {
     ///
     /// # Errors
     /// When the caller has disconnected.
-    pub async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
+    pub(crate) async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
         tokio::select! {
             room = self.budget.buffer(bytes) => Ok(room),
             () = self.queue.closed() => Err(Gone),
@@ -94,12 +94,12 @@ impl<T: Carried> Outbox<T> {
 
     /// Reports whether the caller has stopped receiving answers.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
     /// Waits until the caller stops receiving answers.
-    pub async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         self.queue.closed().await;
     }
 }

@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut, buf::UninitSlice};
 /// The size in bytes from which a piece is passed on instead of copied. A shorter piece is cheap to copy. If
 /// passed on, it would keep in memory the whole buffer from which it was read. For a longer piece, that
 /// buffer is an HTTP/2 frame, at most four times as large.
-pub const HANDED_ON: usize = 16 * 1024;
+pub(crate) const HANDED_ON: usize = 16 * 1024;
 
 /// A piece that is complete.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ struct Piece {
 
 /// A first-in, first-out buffer of pieces.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub(crate) struct Pieces {
     sealed: VecDeque<Piece>,
     /// The number of bytes in `sealed`.
     sealed_length: usize,
@@ -33,7 +33,7 @@ pub struct Pieces {
 
 impl Pieces {
     /// Removes and returns the first piece; `None` if the buffer is empty.
-    pub fn pop(&mut self) -> Option<Bytes> {
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
         let Some(Piece { bytes, .. }) = self.sealed.pop_front() else {
             return Some(self.tail.split().freeze()).filter(|tail| !tail.is_empty());
         };

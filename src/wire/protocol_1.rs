@@ -33,7 +33,7 @@ const SESSION: Method<proto::SessionRequest, proto::SessionResponse> =
 
 /// Returns the status that refuses a call of protocol 1; `None` for any other call.
 #[must_use]
-pub fn refusal(path: &str) -> Option<Status> {
+pub(crate) fn refusal(path: &str) -> Option<Status> {
     path.starts_with(PACKAGE).then(|| {
         Status::failed_precondition(format!(
             "sloth-runner {SOFTWARE_VERSION} no longer speaks protocol 1: upgrade the sloth-runner that makes this call"
@@ -43,7 +43,7 @@ pub fn refusal(path: &str) -> Option<Status> {
 
 /// Returns the message with which a master refuses an agent with a different protocol.
 #[must_use]
-pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
+pub(crate) fn other_protocol(agent: &str, version: &str, major: u32) -> String {
     let which = if major < PROTOCOL.major { "agent" } else { "master" };
     format!(
         "{agent} runs sloth-runner {version} and speaks protocol {major}; its master runs {SOFTWARE_VERSION} and speaks protocol {}: upgrade the {which}",
@@ -56,7 +56,7 @@ pub fn other_protocol(agent: &str, version: &str, major: u32) -> String {
 ///
 /// # Errors
 /// When the agent does not speak protocol 1, or the connection breaks.
-pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
+pub(crate) async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
     let (requests, outgoing) = mpsc::channel(1);
     let mut answers = SESSION.call(channel, ReceiverStream::new(outgoing)).await?;
     let first =
@@ -81,7 +81,7 @@ pub async fn refuse(channel: Channel, agent: &str) -> Result<String, Status> {
 /// Adds an agent's handler for a master that speaks protocol 1. The agent sends a hello, and the master
 /// refuses it. `refused` converts the message and the retry delay of the refusal to the value that is sent to
 /// `owner`.
-pub fn route<T: Send + 'static>(
+pub(crate) fn route<T: Send + 'static>(
     routes: Routes,
     tracker: TaskTracker,
     owner: mpsc::Sender<T>,

@@ -24,7 +24,7 @@ const AT_ONCE: usize = 16;
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// Answers `GET /metrics` with the text of `render`, until `stop` is cancelled.
-pub async fn serve<F, T>(listener: TcpListener, render: F, stop: CancellationToken)
+pub(crate) async fn serve<F, T>(listener: TcpListener, render: F, stop: CancellationToken)
 where
     F: Fn() -> T + Clone + Send + Sync + 'static,
     T: Future<Output = String> + Send + 'static,

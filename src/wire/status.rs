@@ -65,7 +65,7 @@ impl CallError {
 const MAX_REFUSAL: usize = 2 * 1024;
 
 /// Creates a status. Truncates a text that is too long for a status. Line breaks are kept.
-pub fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
+pub(crate) fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
     let mut text = text.to_string();
     if text.len() > MAX_REFUSAL {
         text.truncate(text.floor_char_boundary(MAX_REFUSAL));

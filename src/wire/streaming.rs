@@ -36,7 +36,7 @@ const COALESCED_BYTES: usize = 32 * 1024;
 
 /// A gRPC method with a stream of responses, which this module calls or serves.
 #[derive(Debug)]
-pub struct Method<Q, A> {
+pub(crate) struct Method<Q, A> {
     path: &'static str,
     /// The maximum size of a response, in bytes.
     longest: usize,
@@ -52,24 +52,24 @@ impl<Q, A> Method<Q, A> {
 /// The maximum size of a message from an agent, in bytes: gRPC's default.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// The maximum size of a message from a master, in bytes: enough for a job with all of its tasks.
-pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
+pub(crate) const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 
 /// `AgentService.Attach`.
-pub const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
+pub(crate) const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
     Method::new("/sloth.v2.AgentService/Attach", LONGEST_ANSWER);
 /// `ControlService.StartJob`.
-pub const START_JOB: Method<proto::StartJobRequest, proto::FollowJobResponse> =
+pub(crate) const START_JOB: Method<proto::StartJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/StartJob", LONGEST_OF_MASTER);
 /// `ControlService.RerunJob`.
-pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::FollowJobResponse> =
+pub(crate) const RERUN_JOB: Method<proto::RerunJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/RerunJob", LONGEST_OF_MASTER);
 /// `ControlService.FollowJob`.
-pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::FollowJobResponse> =
+pub(crate) const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/FollowJob", LONGEST_OF_MASTER);
 
 /// A stream of received messages.
 #[derive(Debug)]
-pub struct Messages<T> {
+pub(crate) struct Messages<T> {
     body: Body,
     received: Pieces,
     /// The length of the next message, in bytes; `None` until its prefix is read.
@@ -90,7 +90,7 @@ impl<T: Message + Default> Messages<T> {
     ///
     /// # Errors
     /// The status with which the other side ended the stream, or the error that broke it.
-    pub async fn message(&mut self) -> Result<Option<T>, Status> {
+    pub(crate) async fn message(&mut self) -> Result<Option<T>, Status> {
         if self.has_ended {
             return Ok(None);
         }
@@ -154,7 +154,7 @@ where
     ///
     /// # Errors
     /// When the connection breaks, or the server refuses the call.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         mut channel: Channel,
         requests: impl Stream<Item = Q> + Send + 'static,
@@ -187,7 +187,7 @@ where
     }
 
     /// Adds a handler for this method to the routes. It replaces the handler of the generated service.
-    pub fn route<S, F>(
+    pub(crate) fn route<S, F>(
         &self,
         routes: Routes,
         answer: impl Fn(tonic::Request<Streaming<Q>>) -> F + Clone + Send + Sync + 'static,
@@ -210,7 +210,7 @@ where
 ///
 /// # Errors
 /// When there is no request, or it cannot be decoded.
-pub async fn only<Q>(request: tonic::Request<Streaming<Q>>) -> Result<tonic::Request<Q>, Status> {
+pub(crate) async fn only<Q>(request: tonic::Request<Streaming<Q>>) -> Result<tonic::Request<Q>, Status> {
     let (metadata, extensions, mut requests) = request.into_parts();
     let request = requests.message().await?.ok_or_else(|| Status::internal("a call without a request"))?;
     Ok(tonic::Request::from_parts(metadata, extensions, request))

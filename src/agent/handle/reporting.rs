@@ -27,7 +27,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub async fn unfinished(&self) -> Result<Vec<TaskId>, AgentError> {
+    pub(crate) async fn unfinished(&self) -> Result<Vec<TaskId>, AgentError> {
         let known = self.read(|agent| known_tasks(&agent.layout)).await?.map_err(DiskError::from)?;
         let (caller, unfinished) = oneshot::channel();
         self.inbox.send(Message::Unfinished(known, caller)).await.map_err(|_| AgentError::Ending)?;
@@ -38,7 +38,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the disk cannot be read, which says nothing about the running tasks.
-    pub async fn running(&self) -> Result<Vec<TaskId>, AgentError> {
+    pub(crate) async fn running(&self) -> Result<Vec<TaskId>, AgentError> {
         // Queried before the disk is read: a task that starts in between is in both lists.
         let mut running = self.ask(Input::ListStarting).await?;
         running.extend(self.read(|agent| live_tasks(&agent.layout)).await?.map_err(DiskError::from)?);
@@ -48,19 +48,19 @@ impl Agent {
     }
 
     /// Reports whether no task is running. False if the disk cannot be read.
-    pub async fn is_idle(&self) -> bool {
+    pub(crate) async fn is_idle(&self) -> bool {
         self.running().await.is_ok_and(|running| running.is_empty())
     }
 
     /// Returns the number of running tasks, for display. 0 if it is not known.
-    pub async fn running_count(&self) -> u32 {
+    pub(crate) async fn running_count(&self) -> u32 {
         let running = self.running().await;
         let running = running.inspect_err(|error| tracing::error!(%error, "cannot read the running tasks"));
         running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
     }
 
     /// Returns the problems of this machine, as text.
-    pub async fn all_troubles(&self) -> Vec<String> {
+    pub(crate) async fn all_troubles(&self) -> Vec<String> {
         self.read(Self::troubles_now).await.unwrap_or_default()
     }
 

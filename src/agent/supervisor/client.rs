@@ -28,7 +28,7 @@ fn connect(layout: &Layout) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// When there is no supervisor and none can be started.
-pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child>)> {
+pub(crate) fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child>)> {
     if let Ok(socket) = connect(layout) {
         return Ok((socket, None));
     }
@@ -63,7 +63,7 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
 ///
 /// # Errors
 /// When no supervisor is listening.
-pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
+pub(crate) fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
     let mut socket = connect(layout)?;
     socket.write_all(&line(&SupervisorRequest::Stop { grace_ms }))?;
     let mut lines = BufReader::new(socket).lines();

@@ -38,7 +38,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The user as which commands run, and the shell that runs them. Looked up once by the supervisor, since a
 /// query of the name service takes longer than a fork.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     shell: Option<(&'static str, PathBuf)>,
     name: Option<String>,
     home: PathBuf,
@@ -49,7 +49,7 @@ impl Account {
     /// Looks up the user of this process, and the shell that runs its commands: bash, or sh if there is no
     /// bash.
     #[must_use]
-    pub fn look_up() -> Self {
+    pub(crate) fn look_up() -> Self {
         let user = User::from_uid(getuid()).ok().flatten();
         let shell = ["bash", "sh"].into_iter().find_map(|shell| {
             PATH.split(':')

@@ -22,14 +22,14 @@ use crate::{
 /// How long KILL is repeated before the remaining processes are reported as left over.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 /// How often the tree is walked while it is being killed.
-pub const KILL_STEP_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const KILL_STEP_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A kill in progress.
 ///
 /// TERM is sent only once, to the processes that exist when the kill begins. Processes that a command starts
 /// during its cleanup are left alone until the grace is over.
 #[derive(Debug)]
-pub struct Kill {
+pub(crate) struct Kill {
     kill_at: Instant,
     /// When it began, in clock ticks since boot, as in field 22 of `proc_pid_stat(5)`.
     began: u64,
@@ -57,18 +57,18 @@ impl Kill {
     /// Begins a kill. `ticks` is the current time in clock ticks since boot: processes that were started
     /// later get no TERM. The first [`Self::step`] sends TERM.
     #[must_use]
-    pub fn begin(grace: Duration, now: Instant, ticks: u64) -> Self {
+    pub(crate) fn begin(grace: Duration, now: Instant, ticks: u64) -> Self {
         Self { kill_at: now + grace, began: ticks, seen: HashSet::new(), signalled_groups: HashSet::new() }
     }
 
     /// Shortens the grace to `grace` from `now`. Never extends it.
-    pub fn shorten_grace(&mut self, grace: Duration, now: Instant) {
+    pub(crate) fn shorten_grace(&mut self, grace: Duration, now: Instant) {
         self.kill_at = self.kill_at.min(now + grace);
     }
 
     /// Walks the process tree once and sends the signals that are due. Returns the proof when no process is
     /// left, or when KILL has no effect.
-    pub fn step(&mut self, now: Instant) -> Option<KillProof> {
+    pub(crate) fn step(&mut self, now: Instant) -> Option<KillProof> {
         let (alive, own_group) = (descendants(), own_group());
         let is_first = self.seen.is_empty();
         for process in &alive {

@@ -4,10 +4,10 @@
 //! which run one task at a time each, so that no error in it can end the commands. It outlives the connector,
 //! and the tasks outlive it.
 
-pub mod client;
-pub mod command;
+pub(crate) mod client;
+pub(crate) mod command;
 mod input;
-pub mod kill;
+pub(crate) mod kill;
 mod lifetime;
 mod listener;
 mod output;
@@ -16,7 +16,7 @@ mod progress;
 pub mod protocol;
 mod reserve;
 mod room;
-pub mod server;
+pub(crate) mod server;
 mod shim;
 mod staging;
 mod task;

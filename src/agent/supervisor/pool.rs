@@ -105,7 +105,7 @@ impl Pool {
         self.last_task.is_some_and(|last| last.elapsed() < KEEP_READY_FOR)
     }
 
-    /// Returns the idle time after which [`Self::settle`] is due, if new tasks can arrive; `None` if it is
+    /// Returns the idle time after which [`Self::adjust`] is due, if new tasks can arrive; `None` if it is
     /// not needed.
     pub(super) fn adjust_after(&self) -> Option<Duration> {
         let is_short = self.can_fork && self.expects_more() && self.available() < READY_SHIMS;

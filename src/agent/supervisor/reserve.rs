@@ -75,7 +75,7 @@ impl Reserve {
         self.child.take_if(|child| child.as_raw() == pid);
     }
 
-    /// Returns the time until [`Self::settle`] is due; `None` if the reserve is held or off.
+    /// Returns the time until [`Self::adjust`] is due; `None` if the reserve is held or off.
     pub(super) fn next_check(&self, now: Instant) -> Option<Duration> {
         (self.child.is_none() && !self.is_disabled).then(|| self.due.saturating_duration_since(now))
     }

@@ -54,7 +54,7 @@ const KILL_GRACE_MS: u32 = 1_000;
 ///
 /// # Errors
 /// When another supervisor has locked the directory, or the directory cannot be used.
-pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
+pub(crate) fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     let mut lock = take_lock(layout)?;
     lock.write_pid()?;
     DirBuilder::new().recursive(true).mode(0o700).create(layout.tasks())?;
@@ -369,7 +369,7 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
 ///
 /// # Errors
 /// When the tasks directory or a lock cannot be read.
-pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
+pub(crate) fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
     let mut live = Vec::new();
     for id in known_tasks(layout)? {
         if is_live(layout, id)? {
@@ -383,7 +383,7 @@ pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
 ///
 /// # Errors
 /// When its lock cannot be read.
-pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
+pub(crate) fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
     let path = layout.task(id).lock();
     // A disk error says nothing about the process. Only a missing lock file means that there is none. The
     // directory of a finished task can be removed at any time.
@@ -397,7 +397,7 @@ pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
 ///
 /// # Errors
 /// When the tasks directory cannot be read.
-pub fn known_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
+pub(crate) fn known_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
     let mut known = Vec::new();
     for tasks in [Area::Disk, Area::Memory].into_iter().filter_map(|area| layout.tasks_in(area)) {
         let entries = match fs::read_dir(tasks) {

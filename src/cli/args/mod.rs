@@ -1,16 +1,16 @@
 //! The arguments of the command line, as they were typed. The commands interpret them.
 
-pub mod agent;
-pub mod doctor;
-pub mod job;
-pub mod master;
-pub mod masters;
-pub mod neighbours;
+pub(crate) mod agent;
+pub(crate) mod doctor;
+pub(crate) mod job;
+pub(crate) mod master;
+pub(crate) mod masters;
+pub(crate) mod neighbours;
 mod program;
-pub mod run;
-pub mod service;
-pub mod settings;
-pub mod tui;
+pub(crate) mod run;
+pub(crate) mod service;
+pub(crate) mod settings;
+pub(crate) mod tui;
 
 use self::program::nonzero_span;
 pub use self::{

@@ -75,7 +75,7 @@ struct LineOptions {
 ///
 /// # Errors
 /// Returns what is wrong with them, in one line.
-pub fn read_options(line: &str) -> Result<JobOptions, String> {
+pub(crate) fn read_options(line: &str) -> Result<JobOptions, String> {
     let words = shlex::split(line).ok_or_else(|| "a quote is not closed".to_owned())?;
     let options = LineOptions::try_parse_from(words).map_err(|error| {
         let text = error.to_string();

@@ -8,7 +8,7 @@ mod following;
 mod job;
 mod master;
 mod masters;
-pub mod neighbours;
+pub(crate) mod neighbours;
 mod operators;
 mod perform;
 mod proposals;
@@ -20,5 +20,5 @@ mod simulate;
 mod tokens;
 mod tui;
 
-pub use self::perform::perform;
+pub(crate) use self::perform::perform;
 use self::perform::{connect, on_one_thread, reopen_log, start_daemon};

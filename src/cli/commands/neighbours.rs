@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The environment variable with which a shell's completion calls this program.
-pub const COMPLETION_VARIABLE: &str = "SLOTH_RUNNER_COMPLETE";
+pub(crate) const COMPLETION_VARIABLE: &str = "SLOTH_RUNNER_COMPLETE";
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     let shells = Shells::builtins();

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 /// Returns the message for the user, and the exit status.
-pub fn perform(cli: Cli) -> Result<Status, Failure> {
+pub(crate) fn perform(cli: Cli) -> Result<Status, Failure> {
     match cli.command {
         Command::Tui(args) => tui::tui(&args),
         Command::Demo(args) => demo::demo(&args),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// Returns the text that a terminal shows for a line without its newline. Most lines contain no control
 /// characters, and are returned without a copy.
 #[must_use]
-pub fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if !line.iter().any(|byte| matches!(byte, b'\r' | 0x08 | 0x1b)) {
         return Cow::Borrowed(line);

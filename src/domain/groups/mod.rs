@@ -7,7 +7,7 @@
 //! time.
 
 mod grouping;
-pub mod line;
+pub(crate) mod line;
 pub mod mask;
 mod step;
 mod tree;

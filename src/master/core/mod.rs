@@ -13,13 +13,13 @@ mod refusals;
 mod registry;
 mod selecting;
 mod showing;
-pub mod snapshot;
+pub(crate) mod snapshot;
 mod state;
 pub mod stored;
 #[cfg(test)]
 mod tests;
 mod tokens;
-pub mod views;
+pub(crate) mod views;
 mod watched;
 
 pub use self::state::{Core, Enroll, OUTPUT_CAP, Policy, Remembered};

@@ -53,7 +53,7 @@ const WORDS_AT_ONCE: u32 = 100;
 const MAX_REASON_CELLS: usize = 200;
 
 /// The environment of an Attach.
-pub struct Context {
+pub(crate) struct Context {
     /// The core.
     pub handle: Handle,
     /// The agent's links.
@@ -82,7 +82,7 @@ pub struct Context {
 
 /// Signals to an open Attach.
 #[derive(Debug, Default)]
-pub struct AttachSignals {
+pub(crate) struct AttachSignals {
     /// Notified when the task's outcome is on the disk.
     pub stored: Notify,
     /// Whether the task must not be started any more. An Attach that is not open yet gives no permission
@@ -92,7 +92,7 @@ pub struct AttachSignals {
 
 impl AttachSignals {
     /// Withdraws the permission to start the task.
-    pub fn withdraw(&self) {
+    pub(crate) fn withdraw(&self) {
         self.is_withdrawn.store(true, Ordering::SeqCst);
     }
 
@@ -124,7 +124,7 @@ impl From<io::Error> for Lost {
 }
 
 /// Attaches a task, and returns when the task is handed over or the link is lost.
-pub async fn attach(context: Context, order: AttachOrder) {
+pub(crate) async fn attach(context: Context, order: AttachOrder) {
     let (id, session, attempt, handle) = (order.id, order.session, order.attempt, context.handle.clone());
     let (close, now) = (context.close.clone(), context.now.clone());
     let (links, ahead) = (Arc::clone(&context.links), context.ahead.clone());

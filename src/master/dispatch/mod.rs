@@ -5,5 +5,5 @@
 mod attach;
 mod taking;
 
-pub use self::attach::{AttachSignals, Context, attach};
+pub(crate) use self::attach::{AttachSignals, Context, attach};
 use self::attach::{DISK_RETRY, Lost, within};

@@ -6,24 +6,24 @@ use std::sync::{
 };
 
 /// The budget of all tasks together, in bytes.
-pub const TOTAL_BYTES: u64 = 128 * 1024 * 1024;
+pub(crate) const TOTAL_BYTES: u64 = 128 * 1024 * 1024;
 /// Window of one task while less than half of the budget is used, in bytes. Large enough to sync 8 MiB while
 /// 8 MiB arrive.
-pub const WIDE: u64 = 16 * 1024 * 1024;
+pub(crate) const WIDE: u64 = 16 * 1024 * 1024;
 /// Window of one task while the budget is not used up, in bytes.
-pub const MIDDLE: u64 = 4 * 1024 * 1024;
+pub(crate) const MIDDLE: u64 = 4 * 1024 * 1024;
 /// Minimum window of one task, in bytes.
-pub const NARROW: u64 = 64 * 1024;
+pub(crate) const NARROW: u64 = 64 * 1024;
 
 /// A handle to the budget; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Budget {
+pub(crate) struct Budget {
     used: Arc<AtomicU64>,
 }
 
 /// One task's share of the budget, returned when it is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     budget: Budget,
     bytes: u64,
 }
@@ -31,7 +31,7 @@ pub struct Share {
 impl Budget {
     /// Returns a share of [`NARROW`] bytes, even if the budget is used up.
     #[must_use]
-    pub fn narrow(&self) -> Share {
+    pub(crate) fn narrow(&self) -> Share {
         self.used.fetch_add(NARROW, Ordering::Relaxed);
         Share { budget: self.clone(), bytes: NARROW }
     }
@@ -40,12 +40,12 @@ impl Budget {
 impl Share {
     /// Returns how many bytes the task may send ahead.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Widens the share as far as the budget allows. Meant for a task that uses its whole share.
-    pub fn widen(&mut self) {
+    pub(crate) fn widen(&mut self) {
         for (size, room) in [(WIDE, TOTAL_BYTES / 2), (MIDDLE, TOTAL_BYTES)] {
             let more = size.saturating_sub(self.bytes);
             let fits = |used: u64| (used + more <= room).then_some(used + more);

@@ -2,7 +2,7 @@
 //!
 //! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
 
-pub mod budget;
+pub(crate) mod budget;
 mod contents;
 #[cfg(test)]
 mod crashes;
@@ -10,10 +10,10 @@ mod file;
 mod logs;
 mod opening;
 mod pacing;
-pub mod reader;
+pub(crate) mod reader;
 mod state;
 mod syncing;
-pub mod writer;
+pub(crate) mod writer;
 
 use self::logs::{INDEX, LOG_EXTENSION, file_path, index_path};
 pub use self::{

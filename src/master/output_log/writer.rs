@@ -37,7 +37,7 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const PIECE: usize = 128 * 1024;
 
 /// Output of fewer bytes is written on the current thread. A short command has no more than this.
-pub const INLINE_WRITE_BYTES: usize = 32 * 1024;
+pub(crate) const INLINE_WRITE_BYTES: usize = 32 * 1024;
 
 /// A job's log, open for appending.
 #[derive(Debug)]

@@ -22,10 +22,10 @@ use crate::{
 
 /// The services of one master; cheap to clone.
 #[derive(Clone)]
-pub struct Master(Arc<Parts>);
+pub(crate) struct Master(Arc<Parts>);
 
 /// The state that the services share.
-pub struct Parts {
+pub(crate) struct Parts {
     /// The core.
     pub handle: Handle,
     /// The store of finished jobs.
@@ -67,7 +67,7 @@ impl Deref for Master {
 impl Master {
     /// Returns the services of a master.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 
@@ -75,7 +75,7 @@ impl Master {
     ///
     /// # Errors
     /// When the compiled-in descriptors cannot be parsed.
-    pub async fn routes(&self, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
+    pub(crate) async fn routes(&self, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
         wire::control::routes(Arc::new(self.clone()), local).await
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Watch {
 
 /// The live jobs that are watched, by job and masks.
 #[derive(Clone, Debug, Default)]
-pub struct Watched(Arc<Mutex<All>>);
+pub(crate) struct Watched(Arc<Mutex<All>>);
 
 type All = HashMap<(JobId, Masks), Arc<WatchedJob>>;
 

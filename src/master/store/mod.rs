@@ -6,7 +6,7 @@
 mod database;
 mod listing;
 mod rows;
-pub mod salvage;
+pub(crate) mod salvage;
 mod schema;
 mod values;
 mod writer;

@@ -41,7 +41,7 @@ const MAX_FAULTS: u32 = 5;
 
 /// The result of salvaging a database.
 #[derive(Debug)]
-pub struct Salvaged {
+pub(crate) struct Salvaged {
     /// Where the damaged database is kept.
     pub damaged: PathBuf,
     /// The tables, the number of their rows that were read, and why some are missing if they are.
@@ -50,7 +50,7 @@ pub struct Salvaged {
 
 /// Reports whether there is a database in a data directory.
 #[must_use]
-pub fn is_there(directory: &Path) -> bool {
+pub(crate) fn is_there(directory: &Path) -> bool {
     directory.join(super::FILE).exists()
 }
 
@@ -59,7 +59,7 @@ pub fn is_there(directory: &Path) -> bool {
 ///
 /// # Errors
 /// When it cannot be read at all.
-pub fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
+pub(crate) fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
     let path = directory.join(super::FILE);
     let faults = || {
         let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -76,7 +76,7 @@ pub fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
 ///
 /// # Errors
 /// When the new database cannot be created, or cannot replace the damaged one, which then stays as it was.
-pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
+pub(crate) fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     let path = directory.join(super::FILE);
     let damaged = directory.join(format!("{}.damaged-{}", super::FILE, unix_ms() / 1_000));
     let fresh = directory.join(format!("{}.salvaged", super::FILE));

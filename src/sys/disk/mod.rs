@@ -3,6 +3,6 @@
 
 mod files;
 #[cfg(test)]
-pub mod model;
+pub(crate) mod model;
 
 pub use self::files::{Disk, File, Open};

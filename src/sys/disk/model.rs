@@ -50,7 +50,7 @@ struct Content {
 
 /// An open file of the model.
 #[derive(Debug)]
-pub struct Handle {
+pub(crate) struct Handle {
     model: Model,
     file: u64,
     generation: u64,

@@ -1,7 +1,7 @@
 //! The keymap, as data. Dispatch, hints, help, the palette and the man page all use it.
 
-pub mod action;
-pub mod bindings;
+pub(crate) mod action;
+pub(crate) mod bindings;
 mod keys;
 
 pub use self::{

@@ -5,7 +5,7 @@ use tui_textarea::{CursorMove, TextArea};
 use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName, time::UnixMs};
 
 /// The maximum number of commands in the history.
-pub const MAX_HISTORY: usize = 1_000;
+pub(crate) const MAX_HISTORY: usize = 1_000;
 
 /// The agents on which a command runs, as they were shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct CommandLine {
 
 /// Creates a text area without a style of its own.
 #[must_use]
-pub fn text_area(text: &str) -> TextArea<'static> {
+pub(crate) fn text_area(text: &str) -> TextArea<'static> {
     let mut area = TextArea::new(text.split('\n').map(str::to_owned).collect());
     area.set_cursor_line_style(ratatui::style::Style::default());
     area.move_cursor(CursorMove::Bottom);

@@ -391,7 +391,7 @@ impl Fleet {
 
 /// Returns the used share of a machine's memory in per cent.
 #[must_use]
-pub fn memory_percent(facts: &Facts) -> u32 {
+pub(crate) fn memory_percent(facts: &Facts) -> u32 {
     let taken = u128::from(facts.memory_total.saturating_sub(facts.memory_available));
     let percent = (taken * 100).checked_div(u128::from(facts.memory_total)).unwrap_or(0);
     u32::try_from(percent).unwrap_or(100)

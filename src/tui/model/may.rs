@@ -181,6 +181,6 @@ impl Model {
 
 /// Reports whether a task has ended with anything but status 0.
 #[must_use]
-pub fn has_failed(state: &TaskState) -> bool {
+pub(crate) fn has_failed(state: &TaskState) -> bool {
     state.outcome().is_some_and(|outcome| !outcome.is_success())
 }

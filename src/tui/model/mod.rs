@@ -1,11 +1,11 @@
 //! The state of the screen. Only `update` changes it. It holds windows of the data, not all of it.
 
-pub mod command;
-pub mod fleet;
+pub(crate) mod command;
+pub(crate) mod fleet;
 pub mod job;
 mod layout;
-pub mod may;
-pub mod rows;
+pub(crate) mod may;
+pub(crate) mod rows;
 mod state;
 
 pub use self::{

@@ -122,7 +122,7 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
 
 /// Returns the rows of a job at a moment, the most urgent first.
 #[must_use]
-pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: UnixMs) -> Vec<Row> {
+pub(crate) fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: UnixMs) -> Vec<Row> {
     let silence = silence_that_counts(job);
     let largest_running =
         groups.iter().filter(|group| group.outcome.is_none()).max_by_key(|group| group.tasks.len());
@@ -307,13 +307,13 @@ impl Rows {
 
 /// Counts the tasks of a job by their glyphs, most urgent first.
 #[must_use]
-pub fn counts(job: &Job) -> [(Sign, usize); 6] {
+pub(crate) fn counts(job: &Job) -> [(Sign, usize); 6] {
     Sign::OF_TASKS.map(|sign| (sign, job.tasks.iter().filter(|task| task.sign().glyph == sign.glyph).count()))
 }
 
 /// Returns the words for a task's state.
 #[must_use]
-pub fn task_words(task: &Task) -> String {
+pub(crate) fn task_words(task: &Task) -> String {
     match &task.state {
         TaskState::Ended(outcome) => outcome.brief(),
         _ if task.no_contact_since_ms.is_some() => "no contact".to_owned(),
@@ -326,7 +326,7 @@ pub fn task_words(task: &Task) -> String {
 
 /// Describes a divergence from the largest group: `line 14 is the first unlike the largest group's`.
 #[must_use]
-pub fn divergence_text(parting: Parting) -> String {
+pub(crate) fn divergence_text(parting: Parting) -> String {
     format!("line {} is the first unlike the largest group's", parting_text(parting))
 }
 

@@ -3,4 +3,4 @@
 
 pub mod line;
 pub mod maker;
-pub mod window;
+pub(crate) mod window;

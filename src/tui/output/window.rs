@@ -19,9 +19,9 @@ pub struct Room {
 }
 
 /// The capacity for a pane among others.
-pub const PANE_CAPACITY: Room = Room { lines: 500, bytes: 256 * 1024 };
+pub(crate) const PANE_CAPACITY: Room = Room { lines: 500, bytes: 256 * 1024 };
 /// The capacity for the output in full view.
-pub const FULL_VIEW_CAPACITY: Room = Room { lines: 20_000, bytes: 8 * 1024 * 1024 };
+pub(crate) const FULL_VIEW_CAPACITY: Room = Room { lines: 20_000, bytes: 8 * 1024 * 1024 };
 
 /// Lines of a task's output.
 #[derive(Debug)]
