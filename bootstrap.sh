@@ -224,7 +224,7 @@ fetch_archive() {
   download "$url.sha256" "$archive.sha256" || die "cannot download $url.sha256, without which nothing is installed"
   download "$url.sha256.sig" "$archive.sig" || die "cannot download $url.sha256.sig, without which nothing is installed"
   is_signed "$archive.sha256" "$archive.sig" ||
-    die "$url.sha256 is not signed with the release key: it may come from somebody else; nothing was installed"
+    die "$url.sha256 is not signed with the release key: it may have been replaced; nothing was installed"
   read -r wanted named <"$archive.sha256" || true
   [ "$named" = "$name" ] || die "$url.sha256 is signed for $named, not for $name; nothing was installed"
   found=$(sha256sum "$archive" | awk '{ print $1 }')

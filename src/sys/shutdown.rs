@@ -17,7 +17,7 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Ends the daemon: waits up to `grace` for the tracked tasks, then cancels `now` and waits once more, briefly.
+    /// Ends the daemon: waits up to `grace` for the tracked tasks, then cancels `now` and waits again, briefly.
     pub(crate) async fn finish(&self, grace: Duration) {
         self.stop.cancel();
         self.tracker.close();

@@ -36,6 +36,18 @@ const REPLACED: &[(&str, &str)] = &[
     ("so long as", "as long as"),
 ];
 
+/// Words that are not used in comments, where they stood for a more exact verb or subject.
+const NOT_IN_COMMENTS: &[(&str, &str)] = &[
+    ("told", "reported, notified or ordered"),
+    ("tells", "reports, notifies or orders"),
+    ("heard", "received"),
+    ("hears", "receives"),
+    ("nobody", "no caller, no client or no operator"),
+    ("somebody", "a caller, a client or an operator"),
+    ("anew", "again, or new"),
+    ("once more", "again"),
+];
+
 /// Files in which a replaced phrase is allowed, each with the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/agent/layout.rs", "keeper", "the names of files that a supervisor of 0.1.0 made"),
@@ -186,6 +198,25 @@ fn no_identifier_calls_a_job_a_run() {
             let is_key = line.contains("\"run\":") || line.contains("[\"run\"]:");
             if (is_key && !line.contains("run_number")) || identifiers(&code).any(is_old) {
                 found.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    expect_none(found);
+}
+
+#[test]
+fn comments_use_exact_verbs_and_subjects() {
+    let mut found = Vec::new();
+    for (file, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            // Names of code in backticks are not prose.
+            let prose: String = comment.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+            let words = words(&prose);
+            for (word, instead) in NOT_IN_COMMENTS {
+                if words.contains(&format!(" {word} ")) {
+                    found.push(format!("{file}:{}: {word:?} is {instead:?}: {}", number + 1, line.trim()));
+                }
             }
         }
     }

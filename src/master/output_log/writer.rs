@@ -209,7 +209,7 @@ impl JobLog {
         }
     }
 
-    /// Writes until the queue is empty. A caller that queues frames while nobody holds the turn takes it.
+    /// Writes until the queue is empty. A caller that queues frames takes the turn if it is free.
     fn write_queued(&self, mut turn: OwnedMutexGuard<()>) {
         loop {
             while self.write_batch(&turn) {}

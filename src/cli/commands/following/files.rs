@@ -1,6 +1,6 @@
 //! `--outdir`: the output of each task in a file of its own, and a list of the agents that failed.
 //!
-//! Other users may have written to the directory before, or write to it now. So each file is created anew, an
+//! Other users may have written to the directory before, or write to it now. So each file is a new one, an
 //! existing file is never opened, and no symbolic link below the directory's parent is followed.
 
 use std::{
