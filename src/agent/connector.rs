@@ -42,6 +42,8 @@ const LISTEN_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a stopping agent waits until the master has stored the last output and outcomes.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stopping agent waits for the list of running tasks. A disk may not answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stopping agent waits until the directories of finished tasks are removed.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between TERM and KILL when a stopping agent kills the remaining tasks.
@@ -257,8 +259,8 @@ impl Connector {
     /// Runs until the agent is ordered to stop, or `shutdown.stop` ends the connector.
     pub(crate) async fn run(mut self, shutdown: Shutdown) -> Ended {
         let (agent, enrollment) = (self.agent, self.enrollment);
-        let keeping_ended = CancellationToken::new();
-        let _ends_keeping = keeping_ended.clone().drop_guard();
+        let ended = CancellationToken::new();
+        let _ends_the_link = ended.clone().drop_guard();
         let supervisor_link = self.supervisor_link;
         // Not tracked: it ends with the last handle.
         tokio::spawn(self.core);
@@ -266,7 +268,7 @@ impl Connector {
         tokio::spawn(async move {
             tokio::select! {
                 () = supervisor_link => {}
-                () = keeping_ended.cancelled() => {}
+                () = ended.cancelled() => {}
             }
         });
         if let Some(listening) = self.listener.take() {
@@ -301,7 +303,7 @@ impl Connector {
             }
             () = shutdown.stop.cancelled() => false,
         };
-        let going_on = agent.running_count().await;
+        let going_on = tokio::time::timeout(READ_TIMEOUT, agent.running_count()).await.unwrap_or(0);
         match tokio::time::timeout(REMOVAL_TIMEOUT, agent.remove_left_over()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot remove the directories of finished tasks"),
@@ -341,7 +343,7 @@ fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
 /// A second order ends the grace immediately.
 async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<u32>) {
     agent.tell(Input::Stop).await;
-    let running = agent.running_count().await;
+    let running = tokio::time::timeout(READ_TIMEOUT, agent.running_count()).await.unwrap_or(0);
     tracing::info!(
         running,
         grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
@@ -352,10 +354,14 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
         () = tokio::time::sleep(grace) => {}
         _ = orders.recv() => {}
     }
-    let left = match agent.running().await {
-        Ok(left) => left,
-        Err(error) => {
+    let left = match tokio::time::timeout(READ_TIMEOUT, agent.running()).await {
+        Ok(Ok(left)) => left,
+        Ok(Err(error)) => {
             tracing::error!(%error, "cannot read the running tasks, so they are not killed");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::error!("the disk does not answer, so the running tasks are not killed");
             Vec::new()
         }
     };

@@ -3,7 +3,7 @@
 //! Does not depend on the contents of the directories besides their ids.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -48,6 +48,17 @@ impl Id {
     }
 }
 
+/// Waits until no connector writes a promise to the directory that has this id file. It writes none until the
+/// returned file is closed.
+///
+/// # Errors
+/// When the file cannot be opened or locked.
+pub(crate) fn keep_promises_out(id_file: &Path) -> io::Result<File> {
+    let file = File::open(id_file)?;
+    file.lock_shared()?;
+    Ok(file)
+}
+
 /// The id of the tasks directory, and that of the emergency directory if it exists. The agent remembers tasks
 /// in both.
 #[derive(Debug)]
@@ -61,6 +72,25 @@ fn new_id(path: &Path) -> io::Result<()> {
 }
 
 impl DirectoryId {
+    /// Writes a promise while no shim looks for one, see [`keep_promises_out`].
+    ///
+    /// # Errors
+    /// When a shim is looking for promises, or the promise cannot be written.
+    pub(crate) fn promise(&self, write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match self.tasks.file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other(
+                    "a process that starts a task reads the promises at the moment",
+                ));
+            }
+            // Some network file systems have no such locks. The order of the steps has to suffice there.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let written = write();
+        let _ = self.tasks.file.unlock();
+        written
+    }
+
     /// Reads the ids of the directories, and gives a new id to a directory that has none. `had_tasks` is
     /// whether the tasks directory existed before this start: version 0.1.0 stored its id beside it, and that
     /// id is not valid for a new directory.

@@ -76,6 +76,11 @@ impl AgentCalls for Service {
             Cancelled::Spooled(incarnation) | Cancelled::Ended(incarnation) => {
                 Signalled { known: true, incarnation }
             }
+            Cancelled::Replaced => {
+                return Err(unavailable(
+                    "a later order to stop the task waits in the place of this one".to_owned(),
+                ));
+            }
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Makes no decisions: the core decides what to do with a task.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::{
     core::{FinalRecord, Knowledge},
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct TaskMemory {
     layout: Layout,
-    directory: DirectoryId,
+    directory: Arc<DirectoryId>,
     finished: FinishedTasks,
     /// The records in the emergency directory, which were written while the disk could not be written.
     emergency: Option<FinishedTasks>,
@@ -42,7 +42,12 @@ impl TaskMemory {
         let finished = FinishedTasks::open(&Disk::default(), &layout.finished(), today())?;
         let emergency = layout.emergency_finished().filter(|path| path.exists());
         let open = |path: std::path::PathBuf| FinishedTasks::open(&Disk::default(), &path, today());
-        Ok(Self { emergency: emergency.map(open).transpose()?, layout, directory, finished })
+        Ok(Self {
+            emergency: emergency.map(open).transpose()?,
+            layout,
+            directory: Arc::new(directory),
+            finished,
+        })
     }
 
     /// Returns the incarnation of this memory.
@@ -95,11 +100,27 @@ impl TaskMemory {
     /// record that exists is kept.
     ///
     /// # Errors
-    /// When the record can be written to neither.
+    /// When the record can be written to neither, or is a promise never to start a task that has begun.
     pub(crate) fn record(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
         if self.is_finished(id) {
             return Ok(());
         }
+        match record {
+            FinalRecord::Ending(_) => self.insert(id, record),
+            FinalRecord::NeverStarted(_) => {
+                let directory = Arc::clone(&self.directory);
+                directory.promise(|| {
+                    // A shim that an earlier connector has sent the task may have begun it since the look-up.
+                    if self.layout.task(id).root().try_exists()? {
+                        return Err(io::Error::other("the task has begun"));
+                    }
+                    self.insert(id, record)
+                })
+            }
+        }
+    }
+
+    fn insert(&mut self, id: TaskId, record: FinalRecord) -> io::Result<()> {
         match self.finished.insert(id, today(), record.clone()) {
             Err(error) if is_disk_failure(&error) => {
                 if self.emergency.is_none() {

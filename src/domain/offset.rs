@@ -48,3 +48,15 @@ impl Sub<u64> for OutputOffset {
         Self(self.0.saturating_sub(bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_stop_at_both_ends() {
+        assert_eq!(OutputOffset(5) + u64::MAX, OutputOffset::MAX, "a window without a limit");
+        assert_eq!(OutputOffset(5) - 7, OutputOffset::START);
+        assert_eq!((OutputOffset(9).since(OutputOffset(5)), OutputOffset(5).since(OutputOffset(9))), (4, 0));
+    }
+}

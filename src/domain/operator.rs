@@ -72,7 +72,7 @@ pub struct OperatorView {
 pub enum OperatorState {
     /// The operator can connect.
     Active,
-    /// The operator has an unused login, which is valid for this time in milliseconds.
+    /// The operator has an unused login, which is valid for this time.
     Invited(Duration),
     /// The login expired unused, and the operator has no key and no Unix user.
     Expired,

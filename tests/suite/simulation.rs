@@ -1052,7 +1052,7 @@ impl Simulation {
                         (true, incarnation)
                     }
                     // A later order has replaced this one, and the master repeats it.
-                    Some(AgentReply::Cancelled(Err(_))) => {
+                    Some(AgentReply::Cancelled(Ok(CancelledTask::Replaced))) => {
                         self.signals[at] = Signal::Order(self.session);
                         return;
                     }

@@ -5,6 +5,7 @@ use crate::{
     agent::{
         core::{Cancelled, DiskError, FinalRecord},
         handle::{Agent, AgentError, Description},
+        incarnation::keep_promises_out,
         troubles::Troubles,
     },
     domain::{
@@ -261,4 +262,25 @@ fn records_of_the_promise_and_the_end_are_stored_as_before() {
     let text = serde_json::to_string(&promise).unwrap();
     assert!(text.starts_with(r#"{"never_started":"#), "{text}");
     assert!(serde_json::to_string(&FinalRecord::Ending(ending())).unwrap().starts_with(r#"{"ending":"#));
+}
+
+#[test]
+fn a_promise_is_not_written_for_a_task_that_has_begun_or_while_a_shim_looks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    make_private(&layout.tasks()).unwrap();
+    let mut memory = TaskMemory::open(layout.clone(), DirectoryId::open(&layout, true).unwrap()).unwrap();
+    let promise = FinalRecord::NeverStarted(memory.incarnation().unwrap());
+    // A shim that a killed connector has sent the task begins it between the look-up and the promise.
+    assert_eq!(memory.knowledge(id(0)).unwrap(), Knowledge::Nothing);
+    fs::create_dir(layout.task(id(0)).root()).unwrap();
+    assert!(memory.record(id(0), promise.clone()).is_err());
+    assert_eq!(memory.knowledge(id(0)).unwrap(), Knowledge::Spooled);
+    let looking = keep_promises_out(&layout.directory_id()).unwrap();
+    assert!(memory.record(id(1), promise.clone()).is_err());
+    drop(looking);
+    memory.record(id(1), promise.clone()).unwrap();
+    assert_eq!(memory.knowledge(id(1)).unwrap(), Knowledge::Recorded(promise));
+    // The promise has released its lock.
+    keep_promises_out(&layout.directory_id()).unwrap();
 }

@@ -25,20 +25,20 @@ impl Core {
     /// Adds a question about a task. It is decided after the questions before it.
     pub(super) fn ask(&mut self, id: TaskId, question: Question) {
         let task = self.tasks.entry(id).or_default();
-        let mut replaced = None;
-        if let Question::Cancel(_) = question {
-            // The master repeats the order when it has lost the answer. Only the newest one waits, so that
-            // their number is bounded.
-            let earlier = task.waiting.iter().position(|waiting| matches!(waiting, Question::Cancel(_)));
-            replaced = earlier.and_then(|place| task.waiting.remove(place));
+        // The master sends an order to stop a task on each of its links, and repeats it when it has lost the
+        // answer. Only one waits, in the place of the first one, so that their number is bounded.
+        let is_cancel = |question: &Question| matches!(question, Question::Cancel(_));
+        if is_cancel(&question)
+            && let Some(waiting) = task.waiting.iter_mut().find(|waiting| is_cancel(waiting))
+        {
+            if let Question::Cancel(replaced) = std::mem::replace(waiting, question) {
+                self.reply(replaced, Ok(Cancelled::Replaced));
+            }
+            return;
         }
         task.waiting.push_back(question);
         if task.current.is_none() {
             self.decide_next(id);
-        }
-        if let Some(Question::Cancel(reply)) = replaced {
-            let error = DiskError("another order to stop the task has replaced this one".to_owned());
-            self.reply(reply, Err(error));
         }
     }
 

@@ -108,6 +108,8 @@ pub enum Cancelled {
     Ended(Incarnation),
     /// The task was not started in this incarnation, and never will be.
     NeverStarted(Incarnation),
+    /// A later order to stop the task waits in the place of this one.
+    Replaced,
 }
 
 /// The result of starting a task.

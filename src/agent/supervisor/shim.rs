@@ -28,7 +28,7 @@ use super::{
     task::{self, ClaimedTask, ShimResources},
 };
 use crate::{
-    agent::{finished::is_recorded, layout::Layout},
+    agent::{finished::is_recorded, incarnation::keep_promises_out, layout::Layout},
     domain::{frame::MAX_PAYLOAD, ids::TaskId, time::UnixMs},
     sys::{
         clock::{self, boottime_ns},
@@ -142,7 +142,7 @@ impl Shim<'_> {
                 TaskReply::Expired
             }
             // While this process was stopped, the connector has ended and another one may have promised the
-            // master that the task is never started. One that begins after this check finds the directory.
+            // master that the task is never started.
             Ok(Some(layout)) if client.is_gone() && !self.may_still_begin(id) => {
                 let _ = staging::remove(&layout);
                 return None;
@@ -159,8 +159,10 @@ impl Shim<'_> {
         None
     }
 
-    /// Reports whether nothing is recorded against the start of a task. False if the disk cannot be read.
+    /// Reports whether nothing is recorded against the start of a task that has its directory. False if the
+    /// disk cannot be read. Keeps promises out meanwhile: one that is written later finds the directory.
     fn may_still_begin(&self, id: TaskId) -> bool {
+        let Ok(_lock) = keep_promises_out(&self.layout.directory_id()) else { return false };
         let records = [Some(self.layout.finished()), self.layout.emergency_finished()];
         records.into_iter().flatten().all(|path| is_recorded(&path, id).is_ok_and(|recorded| !recorded))
     }
@@ -242,7 +244,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::{core::FinalRecord, finished::FinishedTasks},
+        agent::{core::FinalRecord, finished::FinishedTasks, incarnation::DirectoryId},
         domain::{
             command::TaskSpec,
             ids::{Incarnation, JobId},
@@ -332,6 +334,7 @@ mod tests {
             let start =
                 StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: None };
             let client = Client::new(UnixStream::pair().unwrap().0);
+            DirectoryId::open(&layout, true).unwrap();
             if is_promised {
                 promise(&layout);
             }

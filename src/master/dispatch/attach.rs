@@ -329,7 +329,7 @@ impl Attached {
             AttachResponse::Closing(closing) => Err(Lost::Broken(closing.reason)),
             AttachResponse::Gap(gap) => {
                 self.throttle().await;
-                tracing::warn!(task = %self.id, from = %gap.from, to = %gap.to, reason = gap.reason, "output is missing");
+                tracing::warn!(task = %self.id, from = gap.from.0, to = gap.to.0, reason = gap.reason, "output is missing");
                 say_progress(requests, self.taking.skip_to(gap.to).await?).await
             }
         }

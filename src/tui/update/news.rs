@@ -28,7 +28,7 @@ use crate::domain::{
 
 /// The maximum number of jobs in the history.
 const MAX_JOBS: usize = 1_000;
-/// The duration of a job, in milliseconds, from which on the bell rings at its end.
+/// The duration of a job from which on the bell rings at its end.
 const BELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Applies a message that is not an input event.

@@ -17,7 +17,7 @@ use crate::domain::{
     time::stopwatch,
 };
 
-/// The age of picks, in milliseconds, from which on a confirmation is required.
+/// The age of picks from which on a confirmation is required.
 const OLD_PICKS: Duration = Duration::from_mins(10);
 
 /// Handles Enter in the command line.

@@ -55,7 +55,7 @@ fn of_the_orders_to_stop_a_task_that_is_being_started_only_the_newest_waits() {
     for order in &orders {
         world.step(Input::Cancel(id(0), ReplyTo::new(*order)));
     }
-    let replaced = |reply: &Reply| matches!(reply, Reply::Cancelled(Err(_)));
+    let replaced = |reply: &Reply| matches!(reply, Reply::Cancelled(Ok(Cancelled::Replaced)));
     assert!(orders[..2].iter().all(|order| world.replies.get(order).is_some_and(replaced)));
     assert_eq!(world.core.tasks[&id(0)].waiting.len(), 1);
     world.end_start(StartEnd::Started);
