@@ -8,6 +8,7 @@ use super::{
     bounded::{Reason, Word},
     offset::OutputOffset,
     seal::Seal,
+    text::plural,
 };
 
 /// How a task ended.
@@ -295,7 +296,7 @@ impl fmt::Display for Outcome {
 
 impl fmt::Display for KillProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = if self.ended == 1 { "process" } else { "processes" };
+        let noun = plural("process", self.ended as usize);
         write!(f, "{} {noun} ended, {} left", self.ended, self.left_count())?;
         for (index, survivor) in self.left.iter().take(3).enumerate() {
             let before = if index == 0 { ": " } else { ", " };

@@ -99,10 +99,17 @@ pub fn spoken_bytes(bytes: u64) -> String {
     }
 }
 
-/// Returns a noun in the singular or plural form for a count.
+/// Returns a noun in the singular or plural form for a count: `1 agent`, `2 agents`, `2 processes`.
 #[must_use]
 pub fn plural(noun: &str, count: usize) -> String {
-    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+    let ending = if noun.ends_with('s') { "es" } else { "s" };
+    if count == 1 { noun.to_owned() } else { format!("{noun}{ending}") }
+}
+
+/// Returns the form of a verb or phrase for a count: `one` for 1, else `many`.
+#[must_use]
+pub fn form<'a, N: PartialEq + From<u8>>(count: N, one: &'a str, many: &'a str) -> &'a str {
+    if count == N::from(1) { one } else { many }
 }
 
 #[cfg(test)]
@@ -118,6 +125,16 @@ mod tests {
         assert_eq!(pad_to_width("漢", 4, "…"), "漢  ");
         assert_eq!(middle_clipped("web-[1,3-7,9-16,40]", 11, "…"), "web-[…6,40]");
         assert_eq!(middle_clipped("web-1", 5, "…"), "web-1");
+    }
+
+    #[test]
+    fn words_follow_their_count() {
+        assert_eq!((plural("agent", 1), plural("agent", 0)), ("agent".to_owned(), "agents".to_owned()));
+        assert_eq!(
+            (plural("process", 1), plural("process", 2)),
+            ("process".to_owned(), "processes".to_owned())
+        );
+        assert_eq!((form(1_u32, "is", "are"), form(2_usize, "is", "are")), ("is", "are"));
     }
 
     #[test]

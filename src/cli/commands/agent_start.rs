@@ -34,7 +34,7 @@ use crate::{
         name::{AgentName, Labels, MAX_LENGTH},
         network::HostPort,
         proposal::acceptance,
-        text::plural,
+        text::{form, plural},
     },
     sys::{
         daemon::{self, Report},
@@ -302,7 +302,7 @@ fn finish(ended: Ended) -> Status {
             exit::OK
         }
         Ended::Connector(running) => {
-            let commands = if running == 1 { "command continues" } else { "commands continue" };
+            let commands = form(running, "command continues", "commands continue");
             tracing::info!("{running} {commands}; `sloth-runner agent stop` ends running commands");
             exit::OK
         }

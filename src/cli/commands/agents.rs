@@ -25,7 +25,7 @@ use crate::{
         name::{AgentName, LabelWord},
         proposal::DirectAddress,
         target::{fold::fold, selection::Selection},
-        text::{plural, strip_control},
+        text::{form, plural, strip_control},
         time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
@@ -268,7 +268,7 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
             }
         };
         let count = client.reject_agents(request).await? as usize;
-        let are = if count == 1 { "was" } else { "were" };
+        let are = form(count, "was", "were");
         say(&format!("{count} waiting {}{of} {are} rejected\n", plural("key", count)))?;
         Ok(exit::OK)
     })

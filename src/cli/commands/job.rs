@@ -29,7 +29,7 @@ use crate::{
         frame::Stream,
         job::{Job, Task},
         offset::OutputOffset,
-        text::plural,
+        text::{form, plural},
         time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
@@ -209,7 +209,7 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
         n => format!("; stored for {n} without contact, sent when they reconnect"),
     };
     let (number, ordered) = (cancelled.number, cancelled.ordered as usize);
-    let were = if ordered == 1 { "was" } else { "were" };
+    let were = form(ordered, "was", "were");
     say(&format!("job {number}: {ordered} {} {were} ordered to end{stored}\n", plural("task", ordered)))?;
     Ok(exit::OK)
 }

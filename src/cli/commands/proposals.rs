@@ -15,6 +15,7 @@ use crate::{
         name::AgentName,
         proposal::acceptance,
         target::{Target, fold::fold, selection::Selection},
+        text::form,
     },
     wire::client::ControlClient,
 };
@@ -35,7 +36,7 @@ pub(super) fn footer(agents: &[AgentView]) -> Option<String> {
     let names: Vec<&str> = agents.iter().filter(is_proposing).map(|agent| agent.name.as_str()).collect();
     let count = names.len();
     (count > 0).then(|| {
-        let propose = if count == 1 { "agent proposes" } else { "agents propose" };
+        let propose = form(count, "agent proposes", "agents propose");
         let accept = acceptance(fold(names));
         format!("{count} {propose} labels or addresses that have no effect until they are accepted: {accept}")
     })

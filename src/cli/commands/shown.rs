@@ -10,7 +10,7 @@ use crate::{
         job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
         target::fold::fold,
-        text::strip_control,
+        text::{plural, strip_control},
         time::{UnixMs, format_duration, local_time},
     },
     sys::clock::unix_ms,
@@ -31,7 +31,11 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
         let ended: u32 = proofs.map(|proof| proof.ended).fold(0, u32::saturating_add);
         let text = match outcome.proof() {
             Some(proof) if proof.left.is_empty() => {
-                format!("{}, {ended} {} ended, 0 left", strip_control(&outcome.brief()), processes(ended))
+                format!(
+                    "{}, {ended} {} ended, 0 left",
+                    strip_control(&outcome.brief()),
+                    plural("process", ended as usize)
+                )
             }
             _ => text,
         };
@@ -44,10 +48,6 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
         (_, ns) => format!(" in {}", format_duration(Duration::from_nanos(ns))),
     };
     paint.paint(tone, &format!("{sign} {} {text}{took}", task.agent))
-}
-
-fn processes(count: u32) -> &'static str {
-    if count == 1 { "process" } else { "processes" }
 }
 
 /// Returns a line about a job's end. `outputs` is the number of different outputs of tasks that exited with

@@ -16,6 +16,7 @@ use crate::domain::{
     name::{AgentName, Labels},
     revision::Revision,
     target::fold::fold_some,
+    text::form,
     time::{UnixMs, milliseconds},
 };
 
@@ -252,7 +253,7 @@ impl Core {
         if ahead.is_empty() {
             return String::new();
         }
-        let have = if ahead.len() == 1 { "has" } else { "have" };
+        let have = form(ahead.len(), "has", "have");
         format!(
             "{} {have} seen a later state of this master's store: the store was restored from a backup. {RESTORED_ADVICE}",
             fold_some(ahead)

@@ -4,6 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{Continuation, Core, audit, messages::Now};
+use crate::domain::text::plural;
 
 /// How long repeated refusals of one kind are only counted.
 const COUNT_INTERVAL: Duration = Duration::from_mins(1);
@@ -40,7 +41,7 @@ impl Core {
         let again = due.filter(|(_, again)| again.count > 0);
         let records: Vec<_> = again
             .map(|((who, name), again)| {
-                let times = if again.count == 1 { "time" } else { "times" };
+                let times = plural("time", again.count as usize);
                 let detail = format!("{} more {times}: {}", again.count, again.reason);
                 audit(now, &who, "refused", &name, detail)
             })

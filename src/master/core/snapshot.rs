@@ -18,6 +18,7 @@ use crate::domain::{
         fold::{fold, fold_some},
         selection::Selection,
     },
+    text::form,
 };
 
 /// Maximum number of labels that a message names.
@@ -189,7 +190,7 @@ impl Snapshot {
         let labels: BTreeSet<String> = wanted.map(|(key, value)| format!("{key}={value}")).collect();
         let labels: Vec<&str> = labels.iter().map(String::as_str).take(MAX_LABELS_SHOWN).collect();
         let (labels, shown) = (labels.join(", "), fold_some(names.iter().map(AgentName::as_str)));
-        let propose = if names.len() == 1 { "proposes" } else { "propose" };
+        let propose = form(names.len(), "proposes", "propose");
         // Folded names are a target only if none was left out.
         let whole = fold(names.iter().map(AgentName::as_str));
         let target = if shown == whole { whole.as_str() } else { "TARGET" };

@@ -11,7 +11,12 @@ use super::{
     },
     agents, answers, editing, focusing, loading, looking, moving, picking, prompts, questions, starting,
 };
-use crate::domain::{groups::mask::Masks, name::AgentName, offset::OutputOffset, text::plural};
+use crate::domain::{
+    groups::mask::Masks,
+    name::AgentName,
+    offset::OutputOffset,
+    text::{form, plural},
+};
 
 /// Performs an action, or says why it is not possible.
 pub(super) fn try_to(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
@@ -241,17 +246,13 @@ fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let mut reasons = Vec::new();
     let picks = model.fleet.picks.agents.len();
     if picks > 0 {
-        reasons.push(format!("{picks} {} picked", if picks == 1 { "agent is" } else { "agents are" }));
+        reasons.push(format!("{picks} {} picked", form(picks, "agent is", "agents are")));
     }
     if !model.command.is_blank() {
         reasons.push("the command line is not empty".to_owned());
     }
     if own > 0 {
-        reasons.push(format!(
-            "{own} {} of yours {} on",
-            plural("job", own),
-            if own == 1 { "goes" } else { "go" }
-        ));
+        reasons.push(format!("{own} {} of yours {} on", plural("job", own), form(own, "goes", "go")));
     }
     if reasons.is_empty() {
         return answers::quit(model, cmds);

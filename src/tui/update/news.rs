@@ -23,7 +23,7 @@ use crate::domain::{
     name::AgentName,
     offset::OutputOffset,
     plan::GateState,
-    text::plural,
+    text::{form, plural},
 };
 
 /// The maximum number of jobs in the history.
@@ -147,7 +147,7 @@ fn take_agents(
         let known = model.fleet.counts().of(AgentState::Pending);
         if keys.len() > known && model.fleet.is_complete {
             let new = keys.len() - known;
-            model.say(format!("{new} new {} for approval", if new == 1 { "key waits" } else { "keys wait" }));
+            model.say(format!("{new} new {} for approval", form(new, "key waits", "keys wait")));
         }
         model.fleet.set_pending_keys(keys);
     }
@@ -265,7 +265,7 @@ fn started(model: &mut Model, job: Job) {
         .collect();
     if !new.is_empty() {
         let (count, names) = (new.len(), crate::domain::target::fold::fold(new));
-        let matches = if count == 1 { "match" } else { "matches" };
+        let matches = form(count, "match", "matches");
         model.say(format!("{count} more {matches} now ({names}), not included"));
     }
     model.jobs.insert(job.number, Job { tasks: Vec::new(), ..job.clone() });
@@ -370,7 +370,7 @@ fn report_kill_result(model: &mut Model, number: u64, tasks: &[Task]) {
     let rest = if left.is_empty() { String::new() } else { format!(": {}", left.join(", ")) };
     let text = format!(
         "job {number}: {word} cancelled, {ended} {} ended, {left_count} left{rest}{not_begun}",
-        if ended == 1 { "process" } else { "processes" },
+        form(ended, "process", "processes"),
     );
     if left.is_empty() { model.say(text) } else { model.complain(text) }
 }

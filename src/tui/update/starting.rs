@@ -14,6 +14,7 @@ use crate::domain::{
     job::{JobOptions, Overflow},
     name::AgentName,
     target::fold::fold,
+    text::form,
     time::stopwatch,
 };
 
@@ -137,7 +138,7 @@ pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
         .map(|(name, _)| name.clone())
         .filter(|name| !gone.iter().any(|gone| gone == name.as_str()))
         .collect();
-    let verb = if gone.len() == 1 { "is gone, or has a new key," } else { "are gone, or have new keys," };
+    let verb = form(gone.len(), "is gone, or has a new key,", "are gone, or have new keys,");
     let rest = match left.len() {
         0 => "No agent is left".to_owned(),
         count => format!("Enter runs on the other {count}"),

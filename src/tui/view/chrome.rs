@@ -6,7 +6,7 @@ use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::AgentState,
-        text::{middle_clipped, plural, strip_control, width},
+        text::{form, middle_clipped, plural, strip_control, width},
         time::short_age,
     },
     tui::{
@@ -134,7 +134,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         });
         if new > 0 {
             notes.push((
-                format!("{new} more {} now, not included", if new == 1 { "matches" } else { "match" }),
+                format!("{new} more {} now, not included", form(new, "matches", "match")),
                 Tone::Waiting,
             ));
         }

@@ -9,6 +9,7 @@ use crate::{
         plan::GateState,
         sign::Sign,
         target::fold::fold,
+        text::form,
         time::stopwatch,
     },
 };
@@ -66,7 +67,7 @@ pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -
 /// Returns which tasks still run: `3 of 14 still run: web-[1-3]`.
 pub(super) fn unfinished(job: &Job) -> String {
     let open: Vec<&Task> = job.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
-    let verb = if open.len() == 1 { "still runs" } else { "still run" };
+    let verb = form(open.len(), "still runs", "still run");
     format!("{} of {} {verb}: {}", open.len(), job.tasks.len(), names(open.iter().copied()))
 }
 

@@ -1,7 +1,11 @@
 //! The reasons why open tasks wait, as clients see them. Makes no decisions.
 
 use super::{super::Core, held::HeldBy, task::Progress};
-use crate::domain::{bounded::Reason, ids::TaskId, text::plural};
+use crate::domain::{
+    bounded::Reason,
+    ids::TaskId,
+    text::{form, plural},
+};
 
 impl Core {
     /// Shows why a task that has begun waits. An empty reason means that it continues.
@@ -31,7 +35,7 @@ impl Core {
         let first = held.next()?;
         let count = u32::try_from(held.count() + 1).unwrap_or(u32::MAX);
         let tasks = plural("running task", count as usize);
-        let are = if count == 1 { "is" } else { "are" };
+        let are = form(count, "is", "are");
         Some((
             count,
             format!("{count} {tasks} {are} held back ({}: {})", first.task.agent, first.held.master),
