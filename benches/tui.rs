@@ -113,13 +113,16 @@ fn job() -> Job {
     }
 }
 
+/// The time between two keys.
+const KEY_INTERVAL: Duration = Duration::from_millis(57);
+
 /// Messages that bring a model to the grid of a job, with the whole fleet.
 fn initial_messages() -> Vec<Msg> {
     let job = job();
     let group = GroupDigest { tasks: (0..TASKS).collect(), lines: [1, 0], ..GroupDigest::default() };
     let id = job.id;
     let digest = JobDigest { job: Some(Box::new(job.clone())), groups: vec![group], ..JobDigest::default() };
-    let key = |sign| Msg::Key(Key::plain(KeyCode::Char(sign)), false);
+    let key = |sign| Msg::Key(Key::plain(KeyCode::Char(sign)));
     vec![
         Msg::Connected(Box::default()),
         Msg::Agents {
@@ -171,6 +174,7 @@ impl Bench {
     }
 
     fn put(&mut self, msg: Msg) {
+        self.now.monotonic += KEY_INTERVAL;
         black_box(update(&mut self.model, msg, self.now));
     }
 
@@ -235,7 +239,7 @@ fn frames() {
     for at in 0..FRAMES {
         let code = if at % 2 == 0 { KeyCode::Char('l') } else { KeyCode::Char('h') };
         let begun = Instant::now();
-        bench.put(Msg::Key(Key::plain(code), false));
+        bench.put(Msg::Key(Key::plain(code)));
         keys.push(begun.elapsed());
     }
     row("an update: a key in the grid", keys, None);
@@ -287,6 +291,8 @@ fn flood() {
         thread::spawn(move || {
             for msg in initial_messages() {
                 news.blocking_send(News::Told(msg)).unwrap();
+                // Keys that come faster are taken as a paste.
+                thread::sleep(KEY_INTERVAL);
             }
             let mut offsets = vec![0u64; TASKS as usize];
             let per_turn = LINES_PER_SECOND / 100 / TASKS as usize;
@@ -322,14 +328,9 @@ fn flood() {
                 let sign = if waits.len() % 2 == 0 { 'l' } else { 'h' };
                 let pressed = Instant::now();
                 keys.blocking_send(key(sign)).unwrap();
-                thread::sleep(Duration::from_millis(37));
+                thread::sleep(KEY_INTERVAL);
                 let frames: Vec<Instant> = drawn.at.lock().unwrap().drain(..).collect();
-                waits.push(
-                    frames
-                        .iter()
-                        .find(|at| **at > pressed)
-                        .map_or(Duration::from_millis(37), |at| *at - pressed),
-                );
+                waits.push(frames.iter().find(|at| **at > pressed).map_or(KEY_INTERVAL, |at| *at - pressed));
                 most = most.max(resident());
             }
             (waits, most)

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     env, fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Arg, Args as _, Command};
@@ -96,6 +97,18 @@ pub(super) struct TuiConfig {
     pub mouse: bool,
     /// Whether to ring the terminal bell.
     pub bell: bool,
+    /// How long no key may come before an Enter that runs a command.
+    #[serde(deserialize_with = "duration")]
+    pub enter_quiet_before: Duration,
+    /// How long no key may come after it.
+    #[serde(deserialize_with = "duration")]
+    pub enter_quiet_after: Duration,
+}
+
+/// Reads a duration, written as on the command line: `100ms`.
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }
 
 /// Returns the files to read. A later one overrides an earlier one.

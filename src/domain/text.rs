@@ -21,6 +21,29 @@ pub fn strip_control(text: &str) -> String {
     text.chars().map(|sign| if is_harmful(sign) { ' ' } else { sign }).collect()
 }
 
+/// Makes harmful characters visible: control characters as pictures (`␉`), others by their number (`<U+202E>`). For
+/// texts that are shown because they will run.
+#[must_use]
+pub fn visible(text: &str) -> std::borrow::Cow<'_, str> {
+    use std::{borrow::Cow, fmt::Write as _};
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 8);
+    for sign in text.chars() {
+        match sign {
+            '\0'..='\x1f' => shown.extend(char::from_u32(0x2400 + u32::from(sign))),
+            '\x7f' => shown.push('\u{2421}'),
+            sign if is_harmful(sign) => {
+                // Writing to a string cannot fail.
+                let _ = write!(shown, "<U+{:04X}>", u32::from(sign));
+            }
+            sign => shown.push(sign),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Returns the width of a text in terminal cells.
 #[must_use]
 pub fn width(text: &str) -> usize {
@@ -115,6 +138,19 @@ pub fn form<'a, N: PartialEq + From<u8>>(count: N, one: &'a str, many: &'a str) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_will_run_is_shown_with_its_control_characters() {
+        for (text, shown) in [
+            ("plain ä", "plain ä"),
+            ("a\tb", "a␉b"),
+            ("\x1b[31m", "␛[31m"),
+            ("\x7f\0", "␡␀"),
+            ("a\u{9b}b\u{202e}c", "a<U+009B>b<U+202E>c"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
 
     #[test]
     fn texts_are_cut_by_cells() {

@@ -25,9 +25,11 @@ use crate::{domain::code::KeyMark, tui::keymap::Key};
 /// An event for the model.
 #[derive(Debug)]
 pub enum Msg {
-    /// A key press. The flag is true when more bytes followed the key in the same read.
-    Key(Key, bool),
-    /// Pasted text.
+    /// A key press.
+    Key(Key),
+    /// No key has arrived until the moment that the model waited for.
+    Quiet,
+    /// Text of a paste that the terminal has marked.
     Paste(String),
     /// A press of the left mouse button, at this column and row.
     Click(u16, u16),

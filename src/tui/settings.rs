@@ -1,6 +1,8 @@
 //! The settings of the control center, and the capabilities of the terminal. Data only: reads no file and no
 //! environment.
 
+use std::time::Duration;
+
 use regex::Regex;
 
 use crate::domain::job::JobOptions;
@@ -43,6 +45,11 @@ pub struct Settings {
     pub is_named: bool,
     /// The `--master` argument with which another client of this program reaches the same master.
     pub master_argument: String,
+    /// How long no key may arrive before an Enter that runs or accepts a text. An Enter that comes sooner was pasted or
+    /// typed ahead.
+    pub quiet_before: Duration,
+    /// How long no key may arrive after it.
+    pub quiet_after: Duration,
     /// Whether the bell rings at the end of a long job that the operator started here.
     pub bell: bool,
     /// Parses the options line.
@@ -62,6 +69,8 @@ impl Default for Settings {
             read_only: false,
             is_named: false,
             master_argument: "local".to_owned(),
+            quiet_before: Duration::from_millis(100),
+            quiet_after: Duration::from_millis(50),
             bell: true,
             read_options: |_| Ok(JobOptions::default()),
             log: String::new(),

@@ -96,6 +96,11 @@ impl Theme {
         }
         let mut plain = String::with_capacity(text.len());
         for sign in text.chars() {
+            if let Some(control @ 0..=0x1f) = u32::from(sign).checked_sub(0x2400) {
+                plain.push('^');
+                plain.extend(char::from_u32(control + 0x40));
+                continue;
+            }
             plain.push_str(match sign {
                 '●' => "*",
                 '◐' | '─' | '·' => "-",
@@ -222,5 +227,6 @@ mod tests {
     fn ascii_has_a_sign_for_every_glyph() {
         let theme = Theme { depth: ColorDepth::None, ascii: true, is_stale: false };
         assert_eq!(theme.text("● ◐ ○ ◇ ▽ ▸ ~ ✓ ✗ ⊘ ?"), "* - o + v > ~ ok x / ?");
+        assert_eq!(theme.text("a␉b␛"), "a^Ib^[");
     }
 }

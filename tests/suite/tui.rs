@@ -1,8 +1,13 @@
 //! The control center in a real terminal, inside tmux, with a real master and real agents.
 
-use std::{path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use crate::rig::{self, TestCluster, until};
+
+/// The pause before a key. Keys of a person come at least this far apart; the control center takes faster ones as a paste.
+const KEY_PAUSE: Duration = Duration::from_millis(150);
+/// The time in which a question is read. Keys that come sooner answer nothing.
+const READING_TIME: Duration = Duration::from_millis(400);
 
 /// A separate tmux server, with the control center in its only pane.
 struct Screen {
@@ -41,13 +46,27 @@ impl Screen {
         screen
     }
 
-    fn keys(&self, keys: &[&str]) {
-        assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
+    /// Sends bytes in one piece, which is faster than a person types.
+    fn send(&self, arguments: &[&str]) {
+        assert!(self.tmux().arg("send-keys").args(arguments).status().unwrap().success());
     }
 
-    /// Types a text, and waits for it on the screen, so that the next key is not taken as part of a paste.
+    /// Presses a key as a person does who has seen the effect of the last one: alone.
+    fn key(&self, key: &str) {
+        std::thread::sleep(KEY_PAUSE);
+        self.send(&[key]);
+    }
+
+    /// Answers a question with yes after it was read.
+    fn agree(&self, question: &str) {
+        self.wait(question);
+        std::thread::sleep(READING_TIME);
+        self.send(&["y"]);
+    }
+
+    /// Inserts a text into a field, and waits for it on the screen.
     fn write(&self, text: &str) {
-        assert!(self.tmux().args(["send-keys", "-l", text]).status().unwrap().success());
+        self.send(&["-l", text]);
         let last: String = text.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
         self.wait(&last);
     }
@@ -105,10 +124,14 @@ fn agents_can_be_selected_run_on_watched_filtered_and_cancelled() {
     let rig = TestCluster::with_agents(&["web-1", "web-2", "web-3"]);
     let screen = Screen::open(&rig, (100, 30), &[]);
     screen.wait("● 3 active");
-    screen.keys(&["a", "i"]);
+    screen.key("a");
+    screen.agree("Pick all that is shown?");
+    screen.wait("3 picked");
+    screen.key("i");
     screen.wait("Command → 3 agents  web-[1-3]");
+    screen.wait("Esc leave");
     screen.write("if [ $SLOTH_AGENT = web-2 ]; then echo other; else echo same; fi");
-    screen.keys(&["Enter"]);
+    screen.key("Enter");
     screen.wait("✓ 3");
     screen.wait("web-[1,3]");
     let text = screen.text();
@@ -117,23 +140,55 @@ fn agents_can_be_selected_run_on_watched_filtered_and_cancelled() {
     // The group that diverged is above the group that agrees.
     assert!(text.find("    1  web-2").unwrap() < text.find("    2  web-[1,3]").unwrap(), "{text}");
     screen.write("sleep 1000 & sleep 2000");
-    screen.keys(&["Enter"]);
+    screen.key("Enter");
     screen.wait("▸ 3");
-    screen.keys(&["Escape"]);
-    screen.keys(&["X"]);
+    screen.key("Escape");
+    screen.wait("X cancel job");
+    screen.key("X");
+    screen.agree("Cancel job 2?");
     screen.wait("0 left");
     screen.wait("✗ 3");
-    screen.keys(&["1", "/"]);
+    screen.key("1");
+    screen.wait("━ Fleet");
+    screen.key("/");
     screen.wait("Filter the fleet");
     screen.write("web-2");
-    screen.keys(&["Enter"]);
+    screen.key("Enter");
     screen.wait("1 of 3 · 3 picked, 2 of them hidden");
-    screen.keys(&["Escape", "u"]);
-    screen.keys(&["q"]);
+    screen.key("Escape");
+    screen.wait("Fleet  3 · 3 picked");
+    screen.key("q");
+    screen.agree("Quit? 3 agents are picked.");
     screen.wait("ended 0");
     let text = screen.text();
     assert_eq!(text.matches("-icanon").count(), 0, "the terminal is as before: {text}");
     assert_eq!(text.matches("icanon").count(), 2, "{text}");
+}
+
+#[test]
+fn what_is_pasted_waits_in_the_command_line() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = TestCluster::with_agents(&["web-1"]);
+    let screen = Screen::open(&rig, (100, 30), &[]);
+    screen.wait("● 1 active");
+    let ran = rig.path("ran");
+    let text = format!("check web again: id; touch {}\n", ran.display());
+    // A terminal without marked pastes sends keys. In one with them, the text may contain the mark of its end.
+    let marked = format!("\x1b[200~one\x1b[201~{text}\x1b[201~");
+    for (sent, seen) in [(text.clone(), "web again"), (marked, "one"), (format!("aiX{text}"), "aiX")] {
+        screen.send(&["-l", &sent]);
+        screen.wait(seen);
+        screen.wait("press it again");
+        screen.key("C-c");
+        screen.wait("Esc leave");
+        screen.key("Escape");
+        screen.wait("i command");
+    }
+    assert!(!ran.exists(), "nothing ran");
+    let jobs = rig.run(&["job", "list"]);
+    assert!(!jobs.out.contains("touch"), "{jobs:?}");
 }
 
 #[test]
@@ -144,16 +199,19 @@ fn output_continues_without_a_gap_after_the_master_is_killed() {
     let mut rig = TestCluster::with_agents(&["a"]);
     let screen = Screen::open(&rig, (100, 30), &[]);
     screen.wait("● 1 active");
-    screen.keys(&["i"]);
+    screen.key("i");
+    screen.wait("Esc leave");
     screen.write("for i in $(seq 1 300); do echo line $i; sleep 0.05; done; echo finished");
-    screen.keys(&["Enter"]);
+    screen.key("Enter");
     screen.wait("line 5");
-    screen.keys(&["Escape"]);
-    screen.keys(&["Enter"]);
+    screen.key("Escape");
+    screen.wait("X cancel job");
+    screen.key("Enter");
     screen.wait("follows");
     rig.kill_master();
     screen.wait("no answer for");
-    screen.keys(&["3"]);
+    screen.key("3");
+    screen.wait("Esc leave");
     screen.write("typing works");
     rig.start_master(&[]);
     screen.wait("finished");
@@ -183,9 +241,10 @@ fn output_of_a_command_cannot_control_the_terminal() {
          printf '\\nstill here\\n'\n",
     )
     .unwrap();
-    screen.keys(&["i"]);
+    screen.key("i");
+    screen.wait("Esc leave");
     screen.write(&format!("sh {}", script.display()));
-    screen.keys(&["Enter"]);
+    screen.key("Enter");
     screen.wait("✓ 1");
     screen.wait("still here");
     let title = screen.tmux().args(["display-message", "-p", "#{pane_title}"]).output().unwrap();
@@ -204,7 +263,8 @@ fn a_signal_restores_the_terminal_and_the_program_ends_with_its_terminal() {
     let rig = TestCluster::with_agents(&["a"]);
     let screen = Screen::open(&rig, (80, 24), &[]);
     screen.wait("● 1 active");
-    screen.keys(&["i"]);
+    screen.key("i");
+    screen.wait("Esc leave");
     screen.write("half a line");
     let pid = nix::unistd::Pid::from_raw(screen.pid());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -68,6 +68,8 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         read_only: args.read_only,
         is_named,
         master_argument,
+        quiet_before: config.enter_quiet_before,
+        quiet_after: config.enter_quiet_after,
         bell: config.bell,
         read_options,
         log,

@@ -188,6 +188,68 @@ impl Action {
         }
     }
 
+    /// Reports whether the action is performed only if its key comes alone. These are all actions but those that only move, scroll,
+    /// or change how something is shown: a text that is pasted or typed in the wrong place consists of many keys.
+    #[must_use]
+    pub fn needs_care(self) -> bool {
+        !matches!(
+            self,
+            Self::Down
+                | Self::Up
+                | Self::First
+                | Self::Last
+                | Self::HalfDown
+                | Self::HalfUp
+                | Self::PageDown
+                | Self::PageUp
+                | Self::Left
+                | Self::Right
+                | Self::ScrollUp
+                | Self::ScrollDown
+                | Self::GoFleet
+                | Self::GoJob
+                | Self::NextAttention
+                | Self::PreviousAttention
+                | Self::NextJob
+                | Self::PreviousJob
+                | Self::SearchNext
+                | Self::SearchPrevious
+                | Self::NextView
+                | Self::Open
+                | Self::Close
+                | Self::Zoom
+                | Self::Sort
+                | Self::Follow
+                | Self::Wrap
+                | Self::Times
+                | Self::Streams
+                | Self::Unfold
+                | Self::Difference
+                | Self::Help
+                | Self::History
+                | Self::Redraw
+                | Self::Interrupt
+                | Self::NewLine
+                | Self::Complete
+                | Self::ClearOrLeave
+                | Self::DeleteOrLeave
+                | Self::Leave
+                | Self::Abandon
+                | Self::Older
+                | Self::Newer
+                | Self::Undo
+                | Self::ChoiceDown
+                | Self::ChoiceUp
+                | Self::Prefix
+        )
+    }
+
+    /// Reports whether automatic repetition of the key repeats the action.
+    #[must_use]
+    pub fn is_repeatable(self) -> bool {
+        self == Self::Pick
+    }
+
     /// Returns the actions of the palette.
     pub fn palette() -> impl Iterator<Item = Self> {
         [

@@ -13,21 +13,25 @@ pub struct Key {
     pub code: KeyCode,
     /// Whether Control was pressed too.
     pub ctrl: bool,
+    /// Whether Alt was pressed too, or Escape shortly before: terminals send the same bytes for both.
+    pub alt: bool,
+    /// Whether Shift was pressed too. Used for Enter only: for other keys their code says it.
+    pub shift: bool,
 }
 
 impl Key {
-    /// Creates a key without Control.
+    /// Creates a key without a modifier.
     #[must_use]
     pub fn plain(code: KeyCode) -> Self {
-        Self { code, ctrl: false }
+        Self { code, ctrl: false, alt: false, shift: false }
     }
 
-    /// Returns the keys of a terminal event; none for a release. Alt with a key becomes Escape and then that
-    /// key: terminals cannot distinguish the two, and tmux delays Escape long enough to confuse them.
+    /// Returns the key of a terminal event; none for a release, or for modifiers that have no meaning here.
     #[must_use]
-    pub fn of_event(event: KeyEvent) -> Vec<Self> {
-        if event.kind == crossterm::event::KeyEventKind::Release {
-            return Vec::new();
+    pub fn of_event(event: KeyEvent) -> Option<Self> {
+        let unknown = KeyModifiers::SUPER | KeyModifiers::HYPER | KeyModifiers::META;
+        if event.kind == crossterm::event::KeyEventKind::Release || event.modifiers.intersects(unknown) {
+            return None;
         }
         let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
         let code = match event.code {
@@ -36,26 +40,47 @@ impl Key {
             KeyCode::Char(sign) if ctrl => KeyCode::Char(sign.to_ascii_lowercase()),
             code => code,
         };
-        let key = Self { code, ctrl };
-        if event.modifiers.contains(KeyModifiers::ALT) && event.code != KeyCode::Esc {
-            vec![Self::plain(KeyCode::Esc), key]
-        } else {
-            vec![key]
-        }
+        let alt = event.modifiers.contains(KeyModifiers::ALT) && code != KeyCode::Esc;
+        let shift = event.modifiers.contains(KeyModifiers::SHIFT) && code == KeyCode::Enter;
+        Some(Self { code, ctrl, alt, shift })
+    }
+
+    /// Returns the key without Alt.
+    #[must_use]
+    pub fn without_alt(self) -> Self {
+        Self { alt: false, ..self }
     }
 
     /// Returns the character that the key types, if any.
     #[must_use]
     pub fn typed(self) -> Option<char> {
         match self.code {
-            KeyCode::Char(sign) if !self.ctrl => Some(sign),
+            KeyCode::Char(sign) if !self.ctrl && !self.alt => Some(sign),
             _ => None,
+        }
+    }
+
+    /// Returns the character that the key stands for in a text that was pasted as keys: as `typed`, and for a line
+    /// feed, a carriage return and a tab.
+    #[must_use]
+    pub fn pasted(self) -> Option<char> {
+        match self.code {
+            KeyCode::Enter => Some('\n'),
+            KeyCode::Char('j') if self.ctrl && !self.alt => Some('\n'),
+            KeyCode::Tab => Some('\t'),
+            _ => self.typed(),
         }
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.alt {
+            f.write_str("Alt-")?;
+        }
+        if self.shift {
+            f.write_str("S-")?;
+        }
         if self.ctrl {
             f.write_str("^")?;
         }
@@ -75,6 +100,7 @@ impl fmt::Display for Key {
             KeyCode::PageDown => f.write_str("PgDn"),
             KeyCode::Backspace => f.write_str("Backspace"),
             KeyCode::Delete => f.write_str("Del"),
+            KeyCode::F(number) => write!(f, "F{number}"),
             other => write!(f, "{other:?}"),
         }
     }
@@ -210,46 +236,20 @@ mod tests {
     }
 
     #[test]
-    fn in_the_fleet_no_letter_starts_stops_loads_saves_or_leaves_anything_but_i_and_q() {
-        let harmless = |action: Action| {
-            use Action as A;
-            !matches!(
-                action,
-                A::CancelRow
-                    | A::CancelJob
-                    | A::LoadAgain
-                    | A::LoadFailed
-                    | A::Promote
-                    | A::StopJob
-                    | A::Save
-                    | A::Pager
-                    | A::Approve
-                    | A::Reject
-                    | A::Execute
-                    | A::Shell
-                    | A::DrainAgents
-                    | A::ResumeAgents
-                    | A::StopAgents
-                    | A::DeleteAgents
-                    | A::Suspend
-            )
-        };
-        for letter in ('a'..='z').chain('A'..='Z') {
-            let found = find(Context::Fleet, Key::plain(KeyCode::Char(letter)));
-            let action = found.map(|binding| binding.action);
-            assert!(
-                action.is_none_or(|action| harmless(action)
-                    && (letter == 'q' || action != Action::Quit)
-                    && (letter == 'i' || action != Action::GoCommand)),
-                "{letter} does {action:?}"
-            );
+    fn modifiers_are_part_of_a_key_where_terminals_report_them() {
+        let key = |code, modifiers| Key::of_event(KeyEvent::new(code, modifiers)).map(|key| key.to_string());
+        let (none, shift) = (KeyModifiers::NONE, KeyModifiers::SHIFT);
+        for (code, modifiers, name) in [
+            (KeyCode::Char('f'), KeyModifiers::ALT, Some("Alt-f")),
+            (KeyCode::Left, KeyModifiers::ALT, Some("Alt-←")),
+            (KeyCode::Char('X'), shift, Some("X")),
+            (KeyCode::Enter, none, Some("Enter")),
+            (KeyCode::Enter, shift, Some("S-Enter")),
+            (KeyCode::Enter, KeyModifiers::CONTROL, Some("^Enter")),
+            (KeyCode::Char('7'), KeyModifiers::CONTROL, Some("^_")),
+            (KeyCode::Enter, KeyModifiers::SUPER, None),
+        ] {
+            assert_eq!(key(code, modifiers).as_deref(), name, "{code:?} {modifiers:?}");
         }
-    }
-
-    #[test]
-    fn alt_with_a_key_is_escape_and_the_key() {
-        let event = KeyEvent::new(KeyCode::Char('f'), KeyModifiers::ALT);
-        let keys = Key::of_event(event);
-        assert_eq!(keys, [Key::plain(KeyCode::Esc), Key::plain(KeyCode::Char('f'))]);
     }
 }

@@ -1,6 +1,6 @@
 //! The context of keys, and the actions that are possible in it. Dispatch, hints and the palette all use it.
 
-use super::{Focus, Model, Overlay};
+use super::{Focus, Model, Overlay, burst::Field};
 use crate::{
     domain::{agent::AgentState, job::TaskState, plan::GateState},
     tui::{
@@ -54,6 +54,23 @@ impl Model {
                 Focus::Command => Context::Command,
             },
         }
+    }
+
+    /// Returns the field that takes the text that is typed, if there is one.
+    #[must_use]
+    pub fn field(&self) -> Option<Field> {
+        match (self.context(), self.overlays.last()) {
+            (Context::Command, _) => Some(Field::Command),
+            (Context::Prompt, Some(Overlay::Prompt(prompt))) => Some(Field::Prompt(prompt.kind)),
+            _ => None,
+        }
+    }
+
+    /// Reports whether an action is performed only if its key comes alone.
+    #[must_use]
+    pub fn needs_care(&self, action: Action) -> bool {
+        // In an empty fleet, Enter creates a join token.
+        action.needs_care() || (action == Action::Open && self.focus == Focus::Fleet && self.fleet.is_empty())
     }
 
     /// Checks whether an action is possible now.

@@ -1,5 +1,6 @@
 //! The state of the screen. Only `update` changes it. It holds windows of the data, not all of it.
 
+pub(crate) mod burst;
 pub(crate) mod command;
 pub(crate) mod fleet;
 pub mod job;
@@ -11,7 +12,7 @@ mod state;
 pub use self::{
     layout::{Area, Layout},
     state::{
-        Asked, Choice, Connection, Focus, MasterStatus, Model, Now, Overlay, Prompt, PromptKind, Question,
-        Starting, TOAST_DURATION, Toast,
+        Asked, Choice, Confirmation, Connection, Focus, Loadable, MasterStatus, Model, Now, Overlay, Prompt,
+        PromptKind, Question, Starting, TOAST_DURATION, Toast,
     },
 };

@@ -9,6 +9,7 @@ use chrono::{FixedOffset, Offset as _, Utc};
 use tui_textarea::TextArea;
 
 use super::{
+    burst::Burst,
     command::{self, CommandLine, Recipients},
     fleet::{Fleet, RowKey},
     job::{DisplayOptions, FollowKey, JobScreen},
@@ -16,8 +17,14 @@ use super::{
 };
 use crate::{
     domain::{
-        fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, plan::GateState, proposal::Proposal,
-        target::fold::fold, time::UnixMs,
+        fingerprint::Fingerprint,
+        ids::JobId,
+        job::Job,
+        name::AgentName,
+        plan::GateState,
+        proposal::Proposal,
+        target::{Target, fold::fold},
+        time::UnixMs,
     },
     tui::{keymap::Action, settings::Settings},
 };
@@ -189,6 +196,20 @@ pub enum Asked {
     Run,
     /// Cancel these tasks; all tasks if the list is empty.
     Cancel(JobId, Vec<u32>),
+    /// Promote a job.
+    Promote(JobId),
+    /// Stop a job.
+    Stop(JobId),
+    /// Pick or unpick rows of the fleet.
+    Pick(Vec<(RowKey, bool)>),
+    /// Open a shell on an agent.
+    Shell(AgentName),
+    /// Save outputs of the job with this number into files.
+    Save(JobId, u64, Vec<AgentName>),
+    /// Show the output of an agent in the pager.
+    Pager(JobId, AgentName),
+    /// Load a command and agents into the command line.
+    Load(Box<Loadable>),
     /// Quit the program.
     Quit,
     /// Approve a pending key together with its proposal.
@@ -205,19 +226,38 @@ pub enum Asked {
     DrainAgents(String, String),
 }
 
-/// A question that the operator confirms by typing the number of agents, or the name of the one agent, and
-/// Enter.
+/// A command and its agents, for the command line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loadable {
+    /// The text of the command.
+    pub command: String,
+    /// The target that selects the agents, if they were selected by one.
+    pub target: Option<Target>,
+    /// The agents.
+    pub names: Vec<AgentName>,
+}
+
+/// What confirms a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The key `y`.
+    Yes,
+    /// This text and Enter: the number of agents, or the name of the one agent.
+    Text(String),
+}
+
+/// A question that the operator confirms.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     /// The question, as text for operators.
     pub text: String,
-    /// The text that confirms the question.
-    pub expects: String,
+    /// What confirms the question.
+    pub expects: Confirmation,
     /// The text that was typed until now.
     pub typed: String,
     /// The action that follows the confirmation.
     pub asked: Asked,
-    /// Keys before this moment were typed ahead and are ignored.
+    /// Keys before this moment, on the monotonic clock, were typed ahead and are ignored.
     pub from: Duration,
 }
 
@@ -277,6 +317,8 @@ pub struct Model {
     pub room: Focus,
     /// Whether this pane takes all of the space.
     pub is_zoomed: bool,
+    /// The keys that arrived last.
+    pub burst: Burst,
     /// The layers over the panes.
     pub overlays: Vec<Overlay>,
     /// Messages, oldest first.
@@ -329,6 +371,7 @@ impl Model {
             focus: Focus::Fleet,
             room: Focus::Fleet,
             is_zoomed: false,
+            burst: Burst::default(),
             overlays: Vec::new(),
             toasts: VecDeque::new(),
             asked_job: None,

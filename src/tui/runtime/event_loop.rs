@@ -164,6 +164,8 @@ pub(super) struct Runtime<E, W: Write> {
 /// The reason why the loop woke up.
 enum Wakeup {
     Keys(Vec<Event>),
+    /// No key has arrived until the moment that the model waited for.
+    Quiet,
     News(Option<News>),
     Frame,
     Second,
@@ -190,6 +192,7 @@ where
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while self.model.quits.is_none() {
             let due = self.due;
+            let quiet = self.model.burst.due().map(|due| self.started + due);
             let events = self.events.get_or_insert_with(&mut self.console.open);
             let woken = tokio::select! {
                 biased;
@@ -197,6 +200,7 @@ where
                     Some(events) => Wakeup::Keys(events),
                     None => Wakeup::TerminalGone,
                 },
+                () = at(quiet) => Wakeup::Quiet,
                 () = at(due) => Wakeup::Frame,
                 news = self.inbox.recv() => Wakeup::News(news),
                 _ = second.tick() => Wakeup::Second,
@@ -207,6 +211,10 @@ where
                 Wakeup::Second => {
                     self.put(Msg::Tick).await?;
                     self.due_after(UPDATE_FRAME_INTERVAL);
+                }
+                Wakeup::Quiet => {
+                    self.put(Msg::Quiet).await?;
+                    self.due_after(KEY_FRAME_INTERVAL);
                 }
                 Wakeup::Frame => {}
                 Wakeup::News(None) | Wakeup::TerminalGone => return Ok(()),
@@ -245,13 +253,11 @@ where
     }
 
     async fn take_events(&mut self, events: Vec<Event>) -> io::Result<()> {
-        let count = events.len();
-        for (place, event) in events.into_iter().enumerate() {
-            let followed = place + 1 < count;
+        for event in events {
             match event {
                 Event::Key(key) => {
-                    for key in Key::of_event(key) {
-                        self.put(Msg::Key(key, followed)).await?;
+                    if let Some(key) = Key::of_event(key) {
+                        self.put(Msg::Key(key)).await?;
                     }
                 }
                 Event::Paste(text) => self.put(Msg::Paste(text)).await?,

@@ -17,7 +17,7 @@ use crate::{
     tui::{
         keymap::{self, BINDINGS},
         model::{
-            Connection, Focus, Overlay,
+            Confirmation, Connection, Focus, Overlay,
             job::{FollowKey, Followed, View},
         },
         msg::{Cmd, Msg},
@@ -68,11 +68,14 @@ fn without_picks_it_is_the_agent_under_the_cursor_frozen_when_the_line_was_enter
 #[test]
 fn more_than_ten_agents_require_a_confirmation_and_ignore_keys_typed_ahead() {
     let mut world = World::with_agents((120, 40), 14);
-    world.press("a i");
+    world.press_and_agree("a");
+    world.press("i");
     world.write("uptime");
     world.press("Enter");
-    world.write("14");
-    world.press("Enter");
+    for early in ["1", "4", "Enter"] {
+        world.put(Msg::Key(key(early)));
+        world.elapse(100);
+    }
     assert!(!world.ordered().iter().any(is_start), "keys typed ahead do not answer the question");
     world.pass(500);
     world.write("14");
@@ -97,7 +100,7 @@ fn a_destructive_command_and_old_picks_are_asked_about_at_any_count() {
     world.write("sudo reboot");
     world.press("Enter");
     assert!(
-        matches!(world.model.overlays.last(), Some(Overlay::Question(question)) if question.expects == "web-1")
+        matches!(world.model.overlays.last(), Some(Overlay::Question(question)) if question.expects == Confirmation::Text("web-1".to_owned()))
     );
     let mut world = World::with_agents((120, 40), 3);
     world.press("space space");
@@ -126,7 +129,8 @@ fn enter_while_disconnected_sends_nothing_now_or_later() {
 #[test]
 fn an_agent_that_is_gone_starts_nothing_and_enter_runs_on_the_others() {
     let mut world = World::with_agents((120, 40), 4);
-    world.press("a i");
+    world.press_and_agree("a");
+    world.press("i");
     world.write("uptime");
     world.press("Enter");
     let Some(Cmd::Start { id, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
@@ -163,8 +167,7 @@ fn an_enter_inside_of_a_burst_is_a_new_line() {
     let mut world = World::with_agents((120, 40), 1);
     world.press("i");
     world.write("one");
-    world.put(Msg::Key(key("Enter"), true));
-    world.write("two");
+    world.burst(&[key("Enter"), key("t"), key("w"), key("o")], 10);
     world.put(Msg::Paste("three\nfour\n".to_owned()));
     assert!(!world.ordered().iter().any(is_start));
     assert_eq!(world.model.command.value(), "one\ntwothree\nfour");
@@ -262,6 +265,8 @@ fn a_job_that_was_deleted_is_no_longer_offered_and_stays_readable_where_it_is_op
 fn cancelling_says_what_it_did() {
     let mut world = sketch((120, 40));
     world.press("2 g j j x");
+    assert!(world.says("Cancel the task of job 412 on web-9?"), "{}", world.screen());
+    world.agree();
     let cancelled = world.ordered().into_iter().find_map(|cmd| match cmd {
         Cmd::Cancel(_, tasks) => Some(tasks),
         _ => None,
@@ -293,16 +298,16 @@ fn cancelling_says_what_it_did() {
 fn quitting_asks_when_something_would_be_left_and_esc_closes_layer_by_layer() {
     let mut world = World::with_agents((80, 24), 2);
     world.press("q");
-    assert!(world.model.quits.is_some(), "quitting without a question loses nothing");
+    assert!(world.says("Quit?") && world.model.quits.is_none());
+    world.agree();
+    assert!(world.model.quits.is_some());
     let mut world = World::with_agents((80, 24), 2);
     world.press("space H q q");
     assert!(world.says("1 agent is picked"));
-    world.pass(500);
+    world.elapse(500);
     world.press("n");
     assert!(world.model.quits.is_none());
-    world.press("q");
-    world.pass(500);
-    world.press("y");
+    world.press_and_agree("q");
     assert_eq!(world.model.quits, Some(Vec::new()));
 }
 
@@ -311,7 +316,8 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
     let mut world = sketch((120, 40));
     world.press("1 i");
     world.write("precious");
-    world.press("Esc 2 R");
+    world.press("Esc 2");
+    world.press_and_agree("R");
     assert_eq!(world.model.command.value(), "uname -r");
     assert_eq!(world.model.recipients().target, "web-2");
     assert!(!world.ordered().iter().any(is_start), "loading runs nothing");
@@ -333,7 +339,8 @@ fn changing_masks_watches_again_even_after_the_end_of_the_job() {
 #[test]
 fn a_job_without_known_agents_is_not_loaded() {
     let mut world = sketch((120, 40));
-    world.press("1 a");
+    world.press("1");
+    world.press_and_agree("a");
     let picked = world.model.recipients().agents.len();
     let open = world.model.open.as_mut().unwrap();
     for task in &mut open.job.tasks {
@@ -380,7 +387,7 @@ fn draining_is_in_the_palette_asks_for_a_reason_and_for_more_when_there_are_many
     assert_eq!(drained(&mut world), Some(("web-1".to_owned(), Some("new kernel".to_owned()))));
     palette(&mut world, "resume the");
     assert_eq!(drained(&mut world), Some(("web-1".to_owned(), None)));
-    world.press("a");
+    world.press_and_agree("a");
     palette(&mut world, "drain");
     world.press("Enter");
     assert_eq!(drained(&mut world), None, "twelve agents require a confirmation");

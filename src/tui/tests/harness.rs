@@ -40,6 +40,9 @@ use crate::{
     },
 };
 
+/// The time between two keys of a person, in milliseconds.
+const KEY_INTERVAL_MS: u64 = 200;
+
 /// The time at which a world begins.
 pub(super) const BEGIN_MS: u64 = 1_795_442_531_000;
 
@@ -96,23 +99,58 @@ impl World {
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
-        self.now.monotonic += Duration::from_millis(ms);
+        self.elapse(ms);
         self.now.unix_ms = self.now.unix_ms + Duration::from_millis(ms);
         self.put(Msg::Tick);
     }
 
-    /// Presses keys, written as in the keymap: `^D`, `Enter`, `space`, `x`.
+    /// Presses keys one at a time, as a person does, written as in the keymap: `^D`, `Enter`, `space`, `x`.
     pub(super) fn press(&mut self, keys: &str) {
         for name in keys.split(' ').filter(|name| !name.is_empty()) {
-            self.put(Msg::Key(key(name), false));
+            self.strike(key(name));
         }
     }
 
-    /// Types a text, character by character.
+    /// Types a text, one character at a time.
     pub(super) fn write(&mut self, text: &str) {
         for sign in text.chars() {
-            self.put(Msg::Key(Key::plain(KeyCode::Char(sign)), false));
+            self.strike(Key::plain(KeyCode::Char(sign)));
         }
+    }
+
+    /// Presses a key, with enough time before and after it.
+    pub(super) fn strike(&mut self, key: Key) {
+        self.elapse(KEY_INTERVAL_MS / 2);
+        self.put(Msg::Key(key));
+        self.elapse(KEY_INTERVAL_MS / 2);
+        self.put(Msg::Quiet);
+    }
+
+    /// Answers a question with yes, after it was read.
+    pub(super) fn agree(&mut self) {
+        self.elapse(500);
+        self.press("y");
+        self.elapse(200);
+        self.put(Msg::Quiet);
+    }
+
+    /// Presses a key that asks, and answers with yes.
+    pub(super) fn press_and_agree(&mut self, key: &str) {
+        self.press(key);
+        self.agree();
+    }
+
+    /// Sends keys with a time between them that is too short for a person.
+    pub(super) fn burst(&mut self, keys: &[Key], gap_ms: u64) {
+        for key in keys {
+            self.put(Msg::Key(*key));
+            self.elapse(gap_ms);
+        }
+    }
+
+    /// Lets time pass between keys. The time of day stands still, so that screens stay the same.
+    pub(super) fn elapse(&mut self, ms: u64) {
+        self.now.monotonic += Duration::from_millis(ms);
     }
 
     /// Takes the commands that were issued since the last call.
@@ -194,10 +232,11 @@ pub(super) fn is_start(cmd: &Cmd) -> bool {
 
 /// Parses a key, written as in the keymap.
 pub(super) fn key(name: &str) -> Key {
-    let plain = |code| Key { code, ctrl: false };
+    let plain = Key::plain;
     match name {
         "space" => plain(KeyCode::Char(' ')),
         "Enter" => plain(KeyCode::Enter),
+        "S-Enter" => Key { shift: true, ..plain(KeyCode::Enter) },
         "Esc" => plain(KeyCode::Esc),
         "Tab" => plain(KeyCode::Tab),
         "S-Tab" => plain(KeyCode::BackTab),
@@ -210,10 +249,11 @@ pub(super) fn key(name: &str) -> Key {
         "Home" => plain(KeyCode::Home),
         "End" => plain(KeyCode::End),
         "Backspace" => plain(KeyCode::Backspace),
-        name => match name.strip_prefix('^') {
-            Some(letter) if !letter.is_empty() => {
+        name => match (name.strip_prefix("Alt-"), name.strip_prefix('^')) {
+            (Some(rest), _) => Key { alt: true, ..key(rest) },
+            (_, Some(letter)) if !letter.is_empty() => {
                 let sign = letter.chars().next().unwrap().to_ascii_lowercase();
-                Key { code: KeyCode::Char(sign), ctrl: true }
+                Key { ctrl: true, ..plain(KeyCode::Char(sign)) }
             }
             _ => plain(KeyCode::Char(name.chars().next().unwrap())),
         },

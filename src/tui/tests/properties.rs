@@ -29,8 +29,8 @@ fn happening() -> impl Strategy<Value = Msg> {
     let letters = "abcdefghijklmnopqrstuvwxyz0123456789 /:@[]*{}\"'\\漢🦥";
     let signs: Vec<String> = letters.chars().map(String::from).collect();
     prop_oneof![
-        6 => (proptest::sample::select(keys), any::<bool>()).prop_map(|(name, more)| Msg::Key(key(name), more)),
-        2 => proptest::sample::select(signs).prop_map(|sign| Msg::Key(key(&sign), false)),
+        6 => proptest::sample::select(keys).prop_map(|name| Msg::Key(key(name))),
+        2 => proptest::sample::select(signs).prop_map(|sign| Msg::Key(key(&sign))),
         1 => ".{0,40}".prop_map(Msg::Paste),
         1 => (0u16..200, 0u16..60).prop_map(|(x, y)| Msg::Click(x, y)),
         1 => (0u16..200, 0u16..60, any::<bool>()).prop_map(|(x, y, up)| Msg::Wheel(x, y, up)),
@@ -59,11 +59,13 @@ proptest! {
     ) {
         let mut world = sketch((120, 40));
         for (msg, width, height, ms) in happenings {
-            let is_enter = matches!(&msg, Msg::Key(pressed, false) if *pressed == key("Enter"));
+            let is_enter = matches!(&msg, Msg::Key(pressed) if *pressed == key("Enter"));
             let was_line = world.model.focus == Focus::Command || !world.model.overlays.is_empty();
             world.size = (width, height);
             world.ordered();
             world.put(msg);
+            world.elapse(60);
+            world.put(Msg::Quiet);
             let ordered = world.ordered();
             if ordered.iter().any(is_start) {
                 prop_assert!(is_enter && was_line, "a command was started by accident");

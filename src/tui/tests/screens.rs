@@ -117,7 +117,9 @@ fn history_palette_help_and_prompts() {
 fn the_command_line_and_the_question_before_it() {
     at_every_size("command", |size| {
         let mut world = sketch(size);
-        world.press("1 a i");
+        world.press("1");
+        world.press_and_agree("a");
+        world.press("i");
         world.write("systemctl --failed --no-legend");
         world.press("^J");
         world.write("uptime");
@@ -125,7 +127,9 @@ fn the_command_line_and_the_question_before_it() {
     });
     at_every_size("question", |size| {
         let mut world = sketch(size);
-        world.press("1 a i");
+        world.press("1");
+        world.press_and_agree("a");
+        world.press("i");
         world.write("uptime");
         world.press("Enter");
         world.pass(500);

@@ -4,19 +4,14 @@ use super::{
     super::{
         keymap::Action,
         model::{
-            Asked, Focus, Model, Overlay, PromptKind,
+            Focus, Model, Overlay, PromptKind,
             job::{Output, View},
         },
         msg::Cmd,
     },
-    agents, answers, editing, focusing, loading, looking, moving, picking, prompts, questions, starting,
+    agents, answers, asking, editing, focusing, loading, looking, moving, picking, prompts, starting,
 };
-use crate::domain::{
-    groups::mask::Masks,
-    name::AgentName,
-    offset::OutputOffset,
-    text::{form, plural},
-};
+use crate::domain::{groups::mask::Masks, offset::OutputOffset};
 
 /// Performs an action, or says why it is not possible.
 pub(super) fn try_to(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
@@ -35,7 +30,7 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::GoFleet => focusing::focus(model, Focus::Fleet),
         A::GoJob => focusing::focus(model, Focus::Job),
         A::GoCommand => focusing::enter_command(model),
-        A::Shell => cmds.extend(model.shell_agent().map(Cmd::Shell)),
+        A::Shell => asking::shell(model),
         A::Down
         | A::Up
         | A::First
@@ -50,9 +45,8 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::ScrollDown => moving::scroll_job(model, true, cmds),
         A::Pick => picking::pick(model),
         A::PickRange => picking::range(model),
-        A::PickShown => picking::shown(model),
+        A::PickShown | A::Invert => asking::pick_shown(model, action == A::Invert),
         A::Unpick => picking::unpick(model),
-        A::Invert => picking::invert(model),
         A::PickTarget => prompts::open(model, PromptKind::Target),
         A::Filter if matches!(model.overlays.last(), Some(Overlay::History { .. })) => {
             prompts::open(model, PromptKind::HistoryFilter);
@@ -62,7 +56,7 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::SearchNext => moving::next_match(model, true, cmds),
         A::SearchPrevious => moving::next_match(model, false, cmds),
         A::Close => close(model),
-        A::Quit => close_or_quit(model, cmds),
+        A::Quit => close_or_quit(model),
         A::Open => open(model, cmds),
         A::NextView => next_view(model),
         A::NextAttention => moving::attention(model, true),
@@ -77,17 +71,14 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Streams => looking::streams(model),
         A::Masks => next_masks(model),
         A::Unfold => looking::unfold(model),
-        A::CancelRow => cancel(model, false, cmds),
-        A::CancelJob => cancel(model, true, cmds),
-        A::LoadAgain => loading::load(model, false),
-        A::LoadFailed => loading::load(model, true),
+        A::CancelRow | A::CancelJob => asking::cancel(model, action == A::CancelJob),
+        A::LoadAgain | A::LoadFailed => asking::load(model, action == A::LoadFailed),
         A::Difference => looking::difference(model),
-        A::Save => save(model, cmds),
-        A::Pager => pager(model, cmds),
+        A::Save => asking::save(model),
+        A::Pager => asking::pager(model),
         A::CopyRow => copy(model, cmds),
         A::CopyReport => copy_report(model, cmds),
-        A::Promote => cmds.extend(model.open.as_ref().map(|open| Cmd::Promote(open.job.id))),
-        A::StopJob => cmds.extend(model.open.as_ref().map(|open| Cmd::Stop(open.job.id))),
+        A::Promote | A::StopJob => asking::leave_gate(model, action == A::Promote),
         A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
         A::Palette => prompts::open(model, PromptKind::Palette),
         A::Help => model.overlays.push(Overlay::Help(0)),
@@ -238,27 +229,10 @@ fn close(model: &mut Model) {
     }
 }
 
-fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    if close_layer(model) {
-        return;
+fn close_or_quit(model: &mut Model) {
+    if !close_layer(model) {
+        asking::quit(model, answers::own_active(model).len());
     }
-    let own = answers::own_active(model).len();
-    let mut reasons = Vec::new();
-    let picks = model.fleet.picks.agents.len();
-    if picks > 0 {
-        reasons.push(format!("{picks} {} picked", form(picks, "agent is", "agents are")));
-    }
-    if !model.command.is_blank() {
-        reasons.push("the command line is not empty".to_owned());
-    }
-    if own > 0 {
-        reasons.push(format!("{own} {} of yours {} on", plural("job", own), form(own, "goes", "go")));
-    }
-    if reasons.is_empty() {
-        return answers::quit(model, cmds);
-    }
-    let text = format!("Quit? {}.", reasons.join(", "));
-    questions::ask(model, text, "y".to_owned(), Asked::Quit);
 }
 
 /// Opens the item under the cursor.
@@ -299,41 +273,6 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
         let end = open.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
         open.output = Some(Output::new(task, loading::tail_offset(end)));
     }
-}
-
-fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
-    let Some(open) = &model.open else { return };
-    let tasks =
-        if whole { open.job.tasks.iter().map(|task| task.index).collect() } else { open.current_tasks() };
-    let is_open = |task: &u32| open.job.task(*task).is_some_and(|task| task.state.outcome().is_none());
-    let tasks: Vec<u32> = tasks.into_iter().filter(is_open).collect();
-    let names: Vec<&str> = tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str).collect();
-    let (id, number, count) = (open.job.id, open.job.number, tasks.len());
-    let indices = if whole { Vec::new() } else { tasks.clone() };
-    if !model.is_up() {
-        return model.complain(format!("{}. Nothing was sent", starting::no_answer(model)));
-    }
-    if count > model.settings.confirm_over {
-        let expects = questions::confirmation_text(&names);
-        let text = format!("Cancel {count} tasks of job {number}?");
-        return questions::ask(model, text, expects, Asked::Cancel(id, indices));
-    }
-    model.say(format!("cancelling {count} {} of job {number} …", plural("task", count)));
-    cmds.push(Cmd::Cancel(id, indices));
-}
-
-fn save(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let Some(open) = &model.open else { return };
-    let tasks =
-        if open.output.is_some() { open.current_task().into_iter().collect() } else { open.current_tasks() };
-    let agents: Vec<AgentName> = tasks.iter().filter_map(|task| open.agent(*task).cloned()).collect();
-    cmds.push(Cmd::Save(open.job.id, open.job.number, agents));
-}
-
-fn pager(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let Some(open) = &model.open else { return };
-    let agent = open.current_task().and_then(|task| open.agent(task).cloned());
-    cmds.extend(agent.map(|agent| Cmd::Pager(open.job.id, agent, model.look)));
 }
 
 fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        model::{Asked, Model, Overlay, Prompt, PromptKind, fleet::RowKey},
+        model::{Asked, Confirmation, Model, Overlay, Prompt, PromptKind, fleet::RowKey},
         msg::Cmd,
     },
     questions,
@@ -17,7 +17,12 @@ pub(super) fn ask_about_key(model: &mut Model, approves: bool) {
     let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
     if approves && agent.state != AgentState::Pending {
         let text = format!("Accept the proposal of {name}: {proposed}?");
-        return questions::ask(model, text, name.to_string(), Asked::Accept(name, proposed));
+        return questions::ask(
+            model,
+            text,
+            Confirmation::Text(name.to_string()),
+            Asked::Accept(name, proposed),
+        );
     }
     if approves && agent.has_code {
         let mut prompt = Prompt::new(PromptKind::Code, "");
@@ -31,7 +36,7 @@ pub(super) fn ask_about_key(model: &mut Model, approves: bool) {
     } else {
         (format!("Reject the pending key {digits} of {name}?"), Asked::Reject(row))
     };
-    questions::ask(model, text, name.to_string(), asked);
+    questions::ask(model, text, Confirmation::Text(name.to_string()), asked);
 }
 
 /// Returns the recipients by name. The expression that picked them may match other agents by now.
@@ -48,7 +53,7 @@ pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
     }
     let text =
         format!("Drain {} agents? Running tasks continue; no new tasks start.", recipients.agents.len());
-    let expects = recipients.agents.len().to_string();
+    let expects = Confirmation::Text(recipients.agents.len().to_string());
     let agents = recipients_by_name(model);
     questions::ask(model, text, expects, Asked::DrainAgents(agents, reason));
 }
@@ -57,7 +62,7 @@ pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
 pub(super) fn ask_about_agents(model: &mut Model, stops: bool) {
     let recipients = model.recipients();
     let names: Vec<AgentName> = recipients.agents.iter().map(|(name, _)| name.clone()).collect();
-    let expects = questions::confirmation_text(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
+    let expects = questions::by_name(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
     let noun = if names.len() == 1 { names[0].to_string() } else { format!("{} agents", names.len()) };
     let (text, asked) = if stops {
         (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))

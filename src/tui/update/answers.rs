@@ -5,7 +5,7 @@ use super::{
         model::{Asked, Model},
         msg::Cmd,
     },
-    starting,
+    loading, picking, starting,
 };
 use crate::domain::code::KeyMark;
 
@@ -13,7 +13,17 @@ use crate::domain::code::KeyMark;
 pub(super) fn perform(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
     match asked {
         Asked::Run => starting::send(model, cmds),
-        Asked::Cancel(job, tasks) => cmds.push(Cmd::Cancel(job, tasks)),
+        Asked::Cancel(job, tasks) => {
+            model.say("cancelling …");
+            cmds.push(Cmd::Cancel(job, tasks));
+        }
+        Asked::Promote(job) => cmds.push(Cmd::Promote(job)),
+        Asked::Stop(job) => cmds.push(Cmd::Stop(job)),
+        Asked::Pick(picks) => picking::set(model, picks),
+        Asked::Shell(agent) => cmds.push(Cmd::Shell(agent)),
+        Asked::Save(job, number, agents) => cmds.push(Cmd::Save(job, number, agents)),
+        Asked::Pager(job, agent) => cmds.push(Cmd::Pager(job, agent, model.look)),
+        Asked::Load(found) => loading::load(model, *found),
         Asked::Quit => quit(model, cmds),
         Asked::Accept(name, proposed) => cmds.push(Cmd::Accept(name, proposed)),
         Asked::Approve(row, proposed) => {

@@ -3,11 +3,11 @@
 use super::{
     super::{
         keymap::Key,
-        model::{Focus, Model, Overlay},
+        model::{Focus, Model, Overlay, burst::Field},
     },
     focusing, prompts, text_area,
 };
-use crate::domain::text::strip_control;
+use crate::domain::text::{is_harmful, strip_control};
 
 /// Handles a key in the command line that has no binding.
 pub(super) fn command_key(model: &mut Model, key: Key) {
@@ -17,14 +17,30 @@ pub(super) fn command_key(model: &mut Model, key: Key) {
     text_area::edit(&mut model.command.text, key);
 }
 
+/// Inserts a character of a pasted text into a field. A prompt has one line and no control characters.
+pub(super) fn insert(model: &mut Model, field: Field, sign: char) {
+    match (field, sign) {
+        (Field::Command, '\n') => model.command.text.insert_newline(),
+        (Field::Command, sign) => {
+            model.command.stop_browsing();
+            model.command.text.insert_char(sign);
+        }
+        (Field::Prompt(_), sign) => {
+            if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
+                prompt.text.insert_char(if is_harmful(sign) { ' ' } else { sign });
+            }
+            prompts::changed(model);
+        }
+    }
+}
+
 /// Inserts pasted text into the open prompt, or else into the command line, where it waits for Enter.
 pub(super) fn paste(model: &mut Model, text: &str) {
-    let lines: Vec<String> =
-        text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(strip_control).collect();
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     match model.overlays.last_mut() {
         Some(Overlay::Question(_)) => {}
         Some(Overlay::Prompt(prompt)) => {
-            prompt.text.insert_str(lines.join(" "));
+            prompt.text.insert_str(strip_control(&text));
             prompts::changed(model);
         }
         _ if model.settings.read_only => model.complain("this is --read-only: there is no command line"),
@@ -32,13 +48,9 @@ pub(super) fn paste(model: &mut Model, text: &str) {
             if model.focus != Focus::Command {
                 focusing::enter_command(model);
             }
+            model.command.stop_browsing();
             // A newline at the end of the pasted text would only add an empty line.
-            let lines = if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
-                &lines[..lines.len() - 1]
-            } else {
-                &lines[..]
-            };
-            model.command.text.insert_str(lines.join("\n"));
+            model.command.text.insert_str(text.strip_suffix('\n').unwrap_or(&text));
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::FixedOffset;
 
 use super::{
     super::{
-        model::{Focus, Model, job::JobScreen, may::has_failed},
+        model::{Focus, Loadable, Model, job::JobScreen, may::has_failed},
         msg::Cmd,
     },
     focusing,
@@ -69,25 +69,24 @@ pub(super) fn other_job(model: &mut Model, next: bool) {
     }
 }
 
-/// Loads a job's command and agents into the command line. `failed` selects only the agents whose tasks
-/// failed.
-pub(super) fn load(model: &mut Model, failed: bool) {
-    let now_ms = model.now.unix_ms;
+/// Returns the command and the agents of the job under the cursor or of the open one; with `failed`, only the agents
+/// whose tasks failed. Says why if there is nothing to load.
+pub(super) fn find(model: &mut Model, failed: bool) -> Option<Loadable> {
     let from_history = model.history_cursor().cloned();
     let (command, target, names) = if let Some(job) = from_history {
         if job.command_left_out > 0 {
-            return model.complain(format!(
+            model.complain(format!(
                 "its command is too long for the list; open job {} and load it there",
                 job.number
             ));
+            return None;
         }
         (job.command.shown(), job.target.clone(), None)
-    } else if let Some(open) = &model.open {
+    } else {
+        let open = model.open.as_ref()?;
         let wanted = open.job.tasks.iter().filter(|task| !failed || has_failed(&task.state));
         let names: Vec<AgentName> = wanted.map(|task| task.agent.clone()).collect();
         (command_text(&open.job), open.job.target.clone(), Some(names))
-    } else {
-        return;
     };
     let target = target.parse::<Target>().ok();
     let names = match (names, &target) {
@@ -95,17 +94,23 @@ pub(super) fn load(model: &mut Model, failed: bool) {
         (None, Some(target)) => model.fleet.evaluate(target).agents.into_iter().collect(),
         (None, None) => Vec::new(),
     };
-    let wanted = names.len();
     if !names.iter().any(|name| model.fleet.agent(name).is_some()) {
         // Without picks, the command would run on whichever agent is under the cursor.
-        return model.complain("none of its agents is in the fleet; nothing was loaded".to_owned());
+        model.complain("none of its agents is in the fleet; nothing was loaded".to_owned());
+        return None;
     }
-    model.fleet.pick_only(names, target.filter(|_| !failed), now_ms);
+    Some(Loadable { command, target: target.filter(|_| !failed), names })
+}
+
+/// Loads a command into the command line, and picks its agents.
+pub(super) fn load(model: &mut Model, found: Loadable) {
+    let wanted = found.names.len();
+    model.fleet.pick_only(found.names, found.target, model.now.unix_ms);
     let picked = model.fleet.picks.agents.len();
     if picked < wanted {
         model.complain(format!("{} of its agents are no longer in the fleet", wanted - picked));
     }
-    model.command.replace(&command);
+    model.command.replace(&found.command);
     focusing::enter_command(model);
 }
 

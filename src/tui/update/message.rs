@@ -1,9 +1,8 @@
-//! Updates the model with a message: keys go to the focused pane, everything else to its handler.
+//! Updates the model with a message, which goes to its handler.
 
-use super::{act, answers, editing, following, moving, news, prompts, questions};
+use super::{following, keys, moving, news};
 use crate::tui::{
-    keymap::{self, Context, Key},
-    model::{Model, Now, Overlay},
+    model::{Model, Now},
     msg::{Cmd, Msg},
 };
 
@@ -14,8 +13,9 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
     let mut cmds = Vec::new();
     model.toasts.retain(|toast| toast.until > now.monotonic);
     match msg {
-        Msg::Key(key, followed) => on_key(model, key, followed, &mut cmds),
-        Msg::Paste(text) => editing::paste(model, &text),
+        Msg::Key(key) => keys::press(model, key, &mut cmds),
+        Msg::Quiet => keys::quiet(model, &mut cmds),
+        Msg::Paste(text) => keys::paste(model, &text, &mut cmds),
         Msg::Click(x, y) => moving::click(model, x, y),
         Msg::Wheel(x, y, up) => moving::wheel(model, x, y, up, &mut cmds),
         Msg::Resized | Msg::Tick => {}
@@ -41,36 +41,4 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
     }
     following::reconcile(model, &mut cmds);
     cmds
-}
-
-fn on_key(model: &mut Model, key: Key, followed: bool, cmds: &mut Vec<Cmd>) {
-    if let Some(Overlay::Question(_)) = model.overlays.last() {
-        if let Some(agreed) = questions::key(model, key) {
-            answers::perform(model, agreed, cmds);
-        }
-        return;
-    }
-    let context = model.context();
-    if context == Context::Command && model.command.has_prefix {
-        model.command.has_prefix = false;
-        if key.ctrl && key.code == crossterm::event::KeyCode::Char('e') {
-            cmds.push(Cmd::Edit(model.command.value()));
-        }
-        return;
-    }
-    match keymap::find(context, key) {
-        Some(binding) => {
-            // Enter with more bytes behind it is part of pasted text.
-            let action = match binding.action {
-                keymap::Action::Execute if followed => keymap::Action::NewLine,
-                action => action,
-            };
-            act::try_to(model, action, cmds);
-        }
-        None => match context {
-            Context::Command => editing::command_key(model, key),
-            Context::Prompt => prompts::key(model, key),
-            _ => {}
-        },
-    }
 }

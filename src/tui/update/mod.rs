@@ -3,9 +3,11 @@
 mod act;
 mod agents;
 mod answers;
+mod asking;
 mod editing;
 mod focusing;
 mod following;
+mod keys;
 mod loading;
 mod looking;
 mod message;

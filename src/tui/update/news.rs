@@ -118,7 +118,8 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             let copy = copy.map(|line| line.trim().to_owned());
             model.overlays.push(Overlay::Notice { title: "Add an agent".to_owned(), lines, copy });
         }
-        Msg::Key(..)
+        Msg::Key(_)
+        | Msg::Quiet
         | Msg::Paste(_)
         | Msg::Click(..)
         | Msg::Wheel(..)

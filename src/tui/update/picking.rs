@@ -1,6 +1,6 @@
 //! Picks agents in the fleet and from the rows of a job.
 
-use super::super::model::{Focus, Model};
+use super::super::model::{Focus, Model, fleet::RowKey};
 use crate::domain::{name::AgentName, text::plural};
 
 /// Toggles the picks under the cursor. In the fleet, also moves the cursor down.
@@ -10,7 +10,7 @@ pub(super) fn pick(model: &mut Model) {
         let Some(open) = &model.open else { return };
         let names: Vec<AgentName> =
             open.current_tasks().iter().filter_map(|task| open.agent(*task).cloned()).collect();
-        let row = |name: &AgentName| super::super::model::fleet::RowKey { name: name.clone(), waiting: None };
+        let row = |name: &AgentName| RowKey { name: name.clone(), waiting: None };
         let all_picked = names.iter().all(|name| model.fleet.is_picked(&row(name)));
         for name in &names {
             model.fleet.pick(&row(name), !all_picked, now_ms);
@@ -44,11 +44,11 @@ pub(super) fn range(model: &mut Model) {
     }
 }
 
-/// Picks all rows that the filter shows.
-pub(super) fn shown(model: &mut Model) {
+/// Picks and unpicks rows, as it was asked about.
+pub(super) fn set(model: &mut Model, picks: Vec<(RowKey, bool)>) {
     let now_ms = model.now.unix_ms;
-    for row in model.fleet.shown().to_vec() {
-        model.fleet.pick(&row, true, now_ms);
+    for (row, is_picked) in picks {
+        model.fleet.pick(&row, is_picked, now_ms);
     }
 }
 
@@ -60,14 +60,5 @@ pub(super) fn unpick(model: &mut Model) {
         }
     } else {
         model.fleet.unpicked = Some(std::mem::take(&mut model.fleet.picks));
-    }
-}
-
-/// Inverts the picks of the shown rows.
-pub(super) fn invert(model: &mut Model) {
-    let now_ms = model.now.unix_ms;
-    for row in model.fleet.shown().to_vec() {
-        let is_picked = model.fleet.is_picked(&row);
-        model.fleet.pick(&row, !is_picked, now_ms);
     }
 }

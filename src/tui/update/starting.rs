@@ -44,7 +44,7 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let text = model.command.value();
     let question = reason_to_ask(model, &text, &recipients);
     let names: Vec<&str> = recipients.agents.iter().map(|(name, _)| name.as_str()).collect();
-    let expects = questions::confirmation_text(&names);
+    let expects = questions::by_name(&names);
     model.asked_job = Some((text, recipients));
     match question {
         Some(reason) => questions::ask(model, reason, expects, Asked::Run),

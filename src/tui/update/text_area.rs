@@ -11,6 +11,16 @@ pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
         text.insert_char(sign);
         return;
     }
+    if key.alt {
+        match key.code {
+            KeyCode::Char('b') | KeyCode::Left => text.move_cursor(CursorMove::WordBack),
+            KeyCode::Char('f') | KeyCode::Right => text.move_cursor(CursorMove::WordForward),
+            KeyCode::Char('d') => drop(text.delete_next_word()),
+            KeyCode::Backspace => drop(text.delete_word()),
+            _ => {}
+        }
+        return;
+    }
     match (key.code, key.ctrl) {
         (KeyCode::Char('a'), true) | (KeyCode::Home, _) => text.move_cursor(CursorMove::Head),
         (KeyCode::Char('e'), true) | (KeyCode::End, _) => text.move_cursor(CursorMove::End),
@@ -26,4 +36,9 @@ pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
         (KeyCode::Char('d'), true) | (KeyCode::Delete, _) => drop(text.delete_next_char()),
         _ => {}
     }
+}
+
+/// Reports whether a key with Alt edits text. Alt with any other key stands for Escape and then that key.
+pub(super) fn edits_with_alt(key: Key) -> bool {
+    matches!(key.code, KeyCode::Char('b' | 'f' | 'd') | KeyCode::Left | KeyCode::Right | KeyCode::Backspace)
 }

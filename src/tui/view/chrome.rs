@@ -6,14 +6,14 @@ use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::AgentState,
-        text::{form, middle_clipped, plural, strip_control, width},
+        text::{form, middle_clipped, plural, strip_control, visible, width},
         time::short_age,
     },
     tui::{
         keymap::{Action, BINDINGS, Context, keys_of},
         model::{
-            Area, Asked, Choice, Connection, Focus, Layout, Model, Overlay, Prompt, PromptKind, Question,
-            fleet::Counts,
+            Area, Choice, Confirmation, Connection, Focus, Layout, Model, Overlay, Prompt, PromptKind,
+            Question, fleet::Counts,
         },
         theme::Tone,
     },
@@ -159,9 +159,11 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         painter.text(body.x, y, 3, sign, Tone::Dim);
         let room = usize::from(body.width.saturating_sub(4));
         let before: String = line.chars().take(if at == row { column } else { 0 }).collect();
+        let (line, before) = (visible(line), visible(&before));
+        let (line, before) = (painter.theme.text(&line), painter.theme.text(&before));
         // A long line scrolls with the cursor.
         let skip = width(&before).saturating_sub(room.saturating_sub(1));
-        let shown: String = skip_cells(line, skip);
+        let shown: String = skip_cells(&line, skip);
         painter.text(body.x + 3, y, body.width.saturating_sub(3), &shown, Tone::Plain);
         if is_focused && at == row {
             let x = body.x + 3 + u16::try_from(width(&before) - skip).unwrap_or(0);
@@ -179,10 +181,11 @@ fn skip_cells(text: &str, cells: usize) -> String {
 pub(super) fn question(painter: &mut Painter<'_>, question: &Question, area: Area, layout: &mut Layout) {
     painter.rule(area, &[piece("Question", Tone::Strong)], &[], true);
     painter.text(area.x + 1, area.y + 1, area.width.saturating_sub(2), &question.text, Tone::Waiting);
-    let how = if question.asked == Asked::Quit {
-        "y quits; anything else stays ".to_owned()
-    } else {
-        format!("Type {} and Enter; anything else cancels: {}", question.expects, question.typed)
+    let how = match &question.expects {
+        Confirmation::Yes => "y is yes; any other key is no ".to_owned(),
+        Confirmation::Text(text) => {
+            format!("Type {text} and Enter; anything else is no: {}", question.typed)
+        }
     };
     let y = area.y + 2;
     painter.text(area.x + 1, y, area.width.saturating_sub(2), &how, Tone::Plain);
