@@ -438,7 +438,10 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!((start.master.as_str(), start.port, start.label.len()), ("m:1", Some(8), 2));
+        assert_eq!(
+            (start.master.address.to_string().as_str(), start.port, start.label.len()),
+            ("m:1", Some(8), 2)
+        );
         let Verb::Run(job) = parsed(&settings, "sloth-runner run a true").command else { panic!() };
         assert_eq!(job.plan.fanout, Some(9));
         assert_eq!(job.to.master, Some("prod".parse().unwrap()));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Format, LogArgs, MetricsAddress, Span, ToMaster,
+    AgentMaster, Format, LogArgs, MetricsAddress, Span, ToMaster,
     run::{RunArgs, TargetArgs},
 };
 use crate::{
@@ -63,7 +63,7 @@ pub struct AgentStartArgs {
     pub name: Option<String>,
     /// Address of the master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
     #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
-    pub master: String,
+    pub master: AgentMaster,
     /// Port for a direct link [default: 50051 with --bind-address or --report-address, else none]
     #[arg(long, env = "SLOTH_RUNNER_AGENT_PORT")]
     pub port: Option<u16>,
@@ -291,7 +291,7 @@ pub struct SimulateArgs {
     pub count: usize,
     /// Address of the master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
     #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
-    pub master: String,
+    pub master: AgentMaster,
     /// Label of all agents, KEY=VALUE; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub label: Vec<Label>,

@@ -15,5 +15,5 @@ pub(crate) mod tui;
 use self::program::nonzero_span;
 pub use self::{
     masters::{MasterChoice, ToMaster},
-    program::{Cli, Colour, Command, DemoArgs, Format, LogArgs, MetricsAddress, Size, Span},
+    program::{AgentMaster, Cli, Colour, Command, DemoArgs, Format, LogArgs, MetricsAddress, Size, Span},
 };

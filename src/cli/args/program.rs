@@ -16,7 +16,13 @@ use super::{
     settings::ConfigVerb,
     tui::TuiArgs,
 };
-use crate::{domain::network::HostPort, sys::logging::LogFormat};
+use crate::{
+    domain::{
+        fingerprint::{Fingerprint, InvalidFingerprint},
+        network::HostPort,
+    },
+    sys::logging::LogFormat,
+};
 
 /// Live control of all your machines, from one binary.
 #[derive(Debug, Parser)]
@@ -135,6 +141,36 @@ impl FromStr for MetricsAddress {
     }
 }
 
+/// The port of a master, if its address names none.
+const DEFAULT_MASTER_PORT: u16 = 50053;
+
+/// The address of a master for agents: `HOST[:PORT]`, or `HOST[:PORT]#FINGERPRINT` with the fingerprint of its CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentMaster {
+    /// The address.
+    pub address: HostPort,
+    /// The fingerprint of its CA, if it was given.
+    pub ca_fingerprint: Option<Fingerprint>,
+}
+
+impl FromStr for AgentMaster {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, digits) = match text.split_once('#') {
+            Some((address, digits)) => (address, Some(digits)),
+            None => (text, None),
+        };
+        let address =
+            HostPort::parse(address, Some(DEFAULT_MASTER_PORT)).map_err(|error| error.to_string())?;
+        let ca_fingerprint = digits.map(str::parse).transpose();
+        Ok(Self {
+            address,
+            ca_fingerprint: ca_fingerprint.map_err(|error: InvalidFingerprint| error.to_string())?,
+        })
+    }
+}
+
 /// The top-level subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -222,6 +258,23 @@ pub enum Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_master_of_an_agent_has_a_default_port_and_perhaps_a_fingerprint() {
+        let digits = "4F2A9C0D".repeat(8);
+        let parse = |text: &str| text.parse::<AgentMaster>();
+        let expected = |host: &str, port, has_digits: bool| {
+            let ca_fingerprint = has_digits.then(|| digits.parse().unwrap());
+            Ok(AgentMaster { address: HostPort::new(host, port), ca_fingerprint })
+        };
+        assert_eq!(parse("prod"), expected("prod", 50053, false));
+        assert_eq!(parse("prod:7"), expected("prod", 7, false));
+        assert_eq!(parse(&format!("prod#{digits}")), expected("prod", 50053, true));
+        assert_eq!(parse(&format!("[::1]:7#{digits}")), expected("::1", 7, true));
+        for wrong in ["prod#", "prod#12", "", "#12", ":7", "prod:x"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

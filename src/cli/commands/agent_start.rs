@@ -115,7 +115,8 @@ pub(super) fn read_token(file: &Path) -> Result<Token, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("{shown}: {error}")))
 }
 
-fn introduction(args: &AgentStartArgs, of_master: Option<Fingerprint>) -> Result<Introduction, Failure> {
+fn introduction(args: &AgentStartArgs) -> Result<Introduction, Failure> {
+    let of_master = args.master.ca_fingerprint;
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(file)) => Some(read_token(file)?),
@@ -159,24 +160,15 @@ fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
 }
 
 fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> Result<Config, Failure> {
-    let (address, fingerprint) = match args.master.split_once('#') {
-        Some((address, digits)) => {
-            let wrong = |error| Failure::usage(format!("{error} (--master HOST:PORT#FINGERPRINT)"));
-            (address, Some(digits.parse::<Fingerprint>().map_err(wrong)?))
-        }
-        None => (args.master.as_str(), None),
-    };
-    let master = HostPort::parse(address, Some(50053))
-        .map_err(|error| Failure::usage(format!("{error} (--master)")))?;
     let (listen, direct) = listening(args)?;
     let labels: Labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     Ok(Config {
         data: directories.data.clone(),
-        master,
+        master: args.master.address.clone(),
         description: Description { name, labels, link: args.link, direct },
         listen,
         metrics: args.metrics.as_ref().map(|at| HostPort::new(at.host.as_str(), at.port)),
-        introduction: introduction(args, fingerprint)?,
+        introduction: introduction(args)?,
         trusts_operators: args.trust_operators,
         is_one_of_many: false,
     })
@@ -214,7 +206,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         logging::to_stderr(&args.log.log_level, args.log.log_format).map_err(Failure::usage)?;
     }
     let name = config.description.name.clone();
-    let master = args.master.split('#').next().unwrap_or_default().to_owned();
+    let master = args.master.address.to_string();
     let daemonized = args.daemonized;
     let runtime = daemon_runtime(&mut Builder::new_current_thread())?;
     let result = runtime.block_on(async move {

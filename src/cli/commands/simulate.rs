@@ -19,7 +19,6 @@ use crate::{
     domain::{
         agent::LinkPreference,
         name::AgentName,
-        network::HostPort,
         target::{fold::fold, spelled_out},
     },
     sys::{
@@ -33,19 +32,18 @@ use crate::{
 /// Grace period of running commands when the simulation ends, in milliseconds.
 const END_GRACE_MS: u32 = 1;
 
-fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, Failure> {
-    let master = HostPort::parse(&args.master, Some(50053)).map_err(Failure::usage)?;
+fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Config {
     let labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
-    Ok(Config {
+    Config {
         data: data.join(name.as_str()),
-        master,
+        master: args.master.address.clone(),
         description: Description { name, labels, link: LinkPreference::Tunnel, direct: None },
         listen: None,
         metrics: None,
-        introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
+        introduction: Introduction { token: args.token.clone(), ca_fingerprint: args.master.ca_fingerprint },
         trusts_operators: false,
         is_one_of_many: true,
-    })
+    }
 }
 
 pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
@@ -66,7 +64,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
         let mut orders = Vec::new();
         note(&format!("{} agents: {}", names.len(), fold(names.iter().map(AgentName::as_str))));
         for name in names {
-            let config = config(args, name, &args.data_dir)?;
+            let config = config(args, name, &args.data_dir);
             let connector = tokio::task::spawn_blocking(|| Connector::set_up(config)).await;
             let connector = connector.map_err(Failure::new)?.map_err(Failure::new)?;
             orders.push(connector.stop_orders());

@@ -251,10 +251,13 @@ impl TestCluster {
     /// Starts many agents in one process, and waits until they are active.
     pub(crate) fn simulate(&mut self, names: &str, count: usize, labels: &str) {
         let token = self.token_for(1000, labels);
+        let status: Value =
+            serde_json::from_str(&self.run(&["master", "status", "-o", "json"]).out).unwrap_or_default();
+        let master = format!("{}#{}", self.address(), status["ca_fingerprint"].as_str().unwrap_or_default());
         let child = self
             .program()
             .args(["agent", "simulate", "--name", names, "--count", &count.to_string()])
-            .args(["--master", &self.address(), "--log-level", "warn", "--data-dir"])
+            .args(["--master", &master, "--log-level", "warn", "--data-dir"])
             .arg(self.path("fleet"))
             .env("SLOTH_RUNNER_TOKEN", token)
             .stderr(self.log("simulate.log"))
