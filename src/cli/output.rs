@@ -172,14 +172,26 @@ pub fn note(message: &str) {
     let _ = write_fully(Stream::Stderr, format!("{}\n", for_locale(&harmless(message))).as_bytes());
 }
 
+/// Returns the name of the locale for characters, in lower case.
+fn locale() -> String {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(is_set);
+    locale.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_lowercase()
+}
+
+/// Whether the locale encodes characters in UTF-8.
+#[must_use]
+pub fn is_utf8() -> bool {
+    let locale = locale();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// Whether the locale has the glyphs of this program, and shows each in one cell.
 #[must_use]
 pub fn has_glyphs() -> bool {
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(is_set);
-    let locale = locale.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_lowercase();
+    let locale = locale();
     let is_wide = ["zh", "ja", "ko"].iter().any(|language| locale.starts_with(language));
-    (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
+    is_utf8() && !is_wide
 }
 
 /// Returns a text with this program's glyphs replaced by ASCII, if the locale lacks them: in mail of cron,

@@ -1,6 +1,8 @@
 //! Prepares text from other machines for a terminal: removes control characters and cuts it to a width in
 //! cells.
 
+use std::borrow::Cow;
+
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Reports whether a character could change the order or the look of the text around it: control characters,
@@ -21,11 +23,47 @@ pub fn strip_control(text: &str) -> String {
     text.chars().map(|sign| if is_harmful(sign) { ' ' } else { sign }).collect()
 }
 
+/// Returns a text as screens show it: without the characters about whose width terminals disagree. Harmful characters and
+/// fillers become spaces; variation selectors, joiners and skin tones are left out, so that each character has the width
+/// that it has alone, and only combining characters have none.
+#[must_use]
+pub fn displayable(text: &str) -> Cow<'_, str> {
+    let is_kept = |sign: char| matches!(on_screen(sign), Some(shown) if shown == sign);
+    if text.is_ascii() && !text.contains(is_harmful) || text.chars().all(is_kept) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().filter_map(on_screen).collect())
+}
+
+/// Returns the character that is shown for a character; `None` if it is left out.
+#[must_use]
+pub fn on_screen(sign: char) -> Option<char> {
+    match sign {
+        // Blank letters: some terminals give them two cells, others none.
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => Some(' '),
+        // Joiners, variation selectors, and skin tones.
+        '\u{200b}'..='\u{200d}'
+        | '\u{2060}'..='\u{2064}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{1f3fb}'..='\u{1f3ff}'
+        | '\u{e0100}'..='\u{e01ef}' => None,
+        sign if is_harmful(sign) => Some(' '),
+        sign => Some(sign),
+    }
+}
+
+/// Breaks a text into lines of at most `room` cells, at spaces if possible.
+#[must_use]
+pub fn wrapped(text: &str, room: usize) -> Vec<String> {
+    textwrap::wrap(text, room.max(1)).into_iter().map(Cow::into_owned).collect()
+}
+
 /// Makes harmful characters visible: control characters as pictures (`␉`), others by their number (`<U+202E>`). For
 /// texts that are shown because they will run.
 #[must_use]
-pub fn visible(text: &str) -> std::borrow::Cow<'_, str> {
-    use std::{borrow::Cow, fmt::Write as _};
+pub fn visible(text: &str) -> Cow<'_, str> {
+    use std::fmt::Write as _;
     if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
@@ -138,6 +176,30 @@ pub fn form<'a, N: PartialEq + From<u8>>(count: N, one: &'a str, many: &'a str) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_shown_character_has_the_width_that_it_has_alone() {
+        for (text, shown) in [
+            ("\u{26a0}\u{fe0f} careful", "\u{26a0} careful"),
+            ("\u{1112}\u{1161}\u{11ab}", "\u{1112}\u{1161}\u{11ab}"),
+            ("a\u{3164}b", "a b"),
+            ("👩\u{200d}💻👍🏽", "👩💻👍"),
+            ("e\u{301}", "e\u{301}"),
+            ("a\x1bb\u{202e}c", "a b c"),
+        ] {
+            assert_eq!(displayable(text), shown);
+            let alone: usize = displayable(text).chars().map(|sign| sign.width().unwrap_or(0)).sum();
+            assert_eq!(width(&displayable(text)), alone, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_break_at_spaces_and_long_words_anywhere() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(wrapped("漢字漢字", 5), ["漢字", "漢字"]);
+        assert_eq!(wrapped("", 5), [""]);
+    }
 
     #[test]
     fn what_will_run_is_shown_with_its_control_characters() {

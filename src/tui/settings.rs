@@ -35,6 +35,8 @@ pub struct Settings {
     pub destructive: Vec<Regex>,
     /// Whether only ASCII glyphs are used.
     pub ascii: bool,
+    /// Whether the terminal takes UTF-8. If not, characters beyond ASCII are never sent to it.
+    pub is_utf8: bool,
     /// The number of colours of the terminal.
     pub depth: ColorDepth,
     /// Whether clicks and the wheel of the mouse are used.
@@ -64,6 +66,7 @@ impl Default for Settings {
             confirm_over: 10,
             destructive: Vec::new(),
             ascii: false,
+            is_utf8: true,
             depth: ColorDepth::default(),
             mouse: false,
             read_only: false,

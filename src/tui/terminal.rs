@@ -65,7 +65,14 @@ pub fn restore_on_panic() {
 pub struct Screen<W: Write> {
     backend: CrosstermBackend<W>,
     shown: Buffer,
-    cursor: Option<(u16, u16)>,
+    cursor: Cursor,
+}
+
+/// The position of the terminal's cursor, and whether it is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    at: Option<(u16, u16)>,
+    is_shown: bool,
 }
 
 impl Screen<BufWriter<Stdout>> {
@@ -75,18 +82,28 @@ impl Screen<BufWriter<Stdout>> {
         Self::new(BufWriter::with_capacity(64 * 1024, stdout()))
     }
 
-    /// Returns the current size of the terminal; 80x24 if it is unknown.
+    /// Returns the current size of the terminal. For a terminal that reports 0x0, because it does not know, it is the size in the
+    /// environment, or else 80x24.
     #[must_use]
     pub fn size() -> (u16, u16) {
-        size().unwrap_or((80, 24))
+        known_size(size().ok(), |name| std::env::var(name).ok())
     }
+}
+
+fn known_size(reported: Option<(u16, u16)>, variable: impl Fn(&str) -> Option<String>) -> (u16, u16) {
+    let (columns, rows) = reported.unwrap_or_default();
+    let known = |reported: u16, name: &str, default: u16| match reported {
+        0 => variable(name).and_then(|text| text.parse().ok()).filter(|count| *count > 0).unwrap_or(default),
+        reported => reported,
+    };
+    (known(columns, "COLUMNS", 80), known(rows, "LINES", 24))
 }
 
 impl<W: Write> Screen<W> {
     /// Creates an empty screen.
     #[must_use]
     pub fn new(writer: W) -> Self {
-        Self { backend: CrosstermBackend::new(writer), shown: Buffer::default(), cursor: None }
+        Self { backend: CrosstermBackend::new(writer), shown: Buffer::default(), cursor: Cursor::default() }
     }
 
     /// Draws the cells that differ from the shown ones. Writes nothing if no cell differs.
@@ -102,7 +119,8 @@ impl<W: Write> Screen<W> {
         let mut next = Buffer::empty(area);
         let layout = view(model, &mut next);
         let changes = self.shown.diff(&next);
-        if is_new || !changes.is_empty() || self.cursor != layout.cursor {
+        let cursor = Cursor { at: layout.cursor.or(layout.point), is_shown: layout.cursor.is_some() };
+        if is_new || !changes.is_empty() || self.cursor != cursor {
             queue!(self.backend, BeginSynchronizedUpdate)?;
             if is_new {
                 self.backend.clear()?;
@@ -110,15 +128,16 @@ impl<W: Write> Screen<W> {
             if !changes.is_empty() {
                 self.backend.draw(changes.into_iter())?;
             }
-            match layout.cursor {
-                Some((x, y)) => queue!(self.backend, MoveTo(x, y), Show)?,
-                None if self.cursor.is_some() || is_new => queue!(self.backend, Hide)?,
-                None => {}
+            if let Some((x, y)) = cursor.at {
+                queue!(self.backend, MoveTo(x, y))?;
+            }
+            if cursor.is_shown != self.cursor.is_shown || is_new {
+                if cursor.is_shown { queue!(self.backend, Show)? } else { queue!(self.backend, Hide)? }
             }
             queue!(self.backend, EndSynchronizedUpdate)?;
             io::Write::flush(&mut self.backend)?;
         }
-        self.cursor = layout.cursor;
+        self.cursor = cursor;
         self.shown = next;
         Ok(layout)
     }
@@ -126,7 +145,7 @@ impl<W: Write> Screen<W> {
     /// Clears the memory of what is shown, so that the next frame draws everything.
     pub fn forget(&mut self) {
         self.shown = Buffer::default();
-        self.cursor = None;
+        self.cursor = Cursor::default();
     }
 
     /// Writes bytes that are not part of a frame: a bell, the contents of the clipboard.
@@ -136,5 +155,25 @@ impl<W: Write> Screen<W> {
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.backend.write_all(bytes)?;
         io::Write::flush(&mut self.backend)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::known_size;
+
+    #[test]
+    fn a_terminal_without_a_size_has_that_of_its_environment() {
+        let variable =
+            |columns: &'static str| move |name: &str| (name == "COLUMNS").then(|| columns.to_owned());
+        for (reported, columns, size) in [
+            (Some((120, 40)), "200", (120, 40)),
+            (Some((0, 0)), "200", (200, 24)),
+            (Some((0, 0)), "0", (80, 24)),
+            (Some((0, 40)), "wide", (80, 40)),
+            (None, "99", (99, 24)),
+        ] {
+            assert_eq!(known_size(reported, variable(columns)), size);
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! Colours and glyphs. Everything that they show is shown in words too. The screen itself uses only the
 //! sixteen colours of the terminal, so that it fits the user's theme.
 
+use std::borrow::Cow;
+
 use ratatui::style::{Color, Modifier, Style};
 
 use super::settings::ColorDepth;
-use crate::domain::sign::{Meaning, Sign};
+use crate::domain::{
+    sign::{Meaning, Sign},
+    text::displayable,
+};
 
 /// The meaning of a style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Theme {
     pub depth: ColorDepth,
     /// Whether only ASCII glyphs are used.
     pub ascii: bool,
+    /// Whether the terminal takes UTF-8.
+    pub is_utf8: bool,
     /// Whether everything is dimmed, because the shown data may be out of date.
     pub is_stale: bool,
 }
@@ -87,12 +94,19 @@ impl Theme {
         }
     }
 
-    /// Returns the text in characters that this terminal can show.
+    /// Returns the character that this terminal shows for a character of a command's output. A terminal whose characters are
+    /// single bytes would take some bytes of others as control characters.
     #[must_use]
-    pub(crate) fn text(self, text: &str) -> std::borrow::Cow<'_, str> {
-        use std::borrow::Cow;
+    pub(crate) fn sign_of_output(self, sign: char) -> char {
+        if self.is_utf8 || sign.is_ascii() { sign } else { '?' }
+    }
+
+    /// Returns the text in characters that this terminal can show, each with a width on which terminals agree.
+    #[must_use]
+    pub(crate) fn text(self, text: &str) -> Cow<'_, str> {
+        let text = displayable(text);
         if !self.ascii || text.is_ascii() {
-            return Cow::Borrowed(text);
+            return text;
         }
         let mut plain = String::with_capacity(text.len());
         for sign in text.chars() {
@@ -120,7 +134,7 @@ impl Theme {
                 '↑' => "Up",
                 '↓' => "Down",
                 other => {
-                    plain.push(if other.is_ascii() { other } else { '?' });
+                    plain.push(self.sign_of_output(other));
                     continue;
                 }
             });
@@ -213,7 +227,7 @@ mod tests {
 
     #[test]
     fn output_gets_no_more_colours_than_there_are() {
-        let theme = |depth| Theme { depth, ascii: false, is_stale: false };
+        let theme = |depth| Theme { depth, ascii: false, is_utf8: true, is_stale: false };
         let style = Style::default().fg(Color::Rgb(250, 10, 5));
         assert_eq!(theme(ColorDepth::None).output(style).fg, None);
         assert_eq!(theme(ColorDepth::Sixteen).output(style).fg, Some(Color::LightRed));
@@ -225,7 +239,7 @@ mod tests {
 
     #[test]
     fn ascii_has_a_sign_for_every_glyph() {
-        let theme = Theme { depth: ColorDepth::None, ascii: true, is_stale: false };
+        let theme = Theme { depth: ColorDepth::None, ascii: true, is_utf8: true, is_stale: false };
         assert_eq!(theme.text("● ◐ ○ ◇ ▽ ▸ ~ ✓ ✗ ⊘ ?"), "* - o + v > ~ ok x / ?");
         assert_eq!(theme.text("a␉b␛"), "a^Ib^[");
     }

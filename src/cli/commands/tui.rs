@@ -11,7 +11,7 @@ use crate::{
         config::Settings as Config,
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{has_glyphs, note, stdout_is_terminal},
+        output::{has_glyphs, is_utf8, note, stdout_is_terminal},
     },
     sys::{
         logging::{self, LogFormat},
@@ -63,6 +63,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         confirm_over: config.confirm_over,
         destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
         ascii: args.ascii || config.ascii || !has_glyphs(),
+        is_utf8: is_utf8(),
         depth: depth(),
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,

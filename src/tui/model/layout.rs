@@ -21,6 +21,9 @@ pub struct Layout {
     pub overlay: Area,
     /// The position of the terminal's cursor; `None` if it is hidden.
     pub cursor: Option<(u16, u16)>,
+    /// What has the attention, where no cursor is shown: the terminal's hidden cursor stands there, for screen readers and
+    /// magnifiers.
+    pub point: Option<(u16, u16)>,
     /// Whether the preview of the row under the cursor is shown.
     pub shows_preview: bool,
     /// Whether the rows of the groups and the grid are both shown.

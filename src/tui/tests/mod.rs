@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod bytes;
+mod cells;
 mod hands;
 mod harness;
 mod properties;

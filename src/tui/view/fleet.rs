@@ -12,7 +12,7 @@ use crate::{
     },
     tui::{
         model::{
-            Area, Focus, Model,
+            Area, Focus, Layout, Model,
             fleet::{RowKey, SortBy, memory_percent},
         },
         theme::Tone,
@@ -181,18 +181,20 @@ fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> 
     columns
 }
 
-/// Draws the table below its rule. Returns the area of its rows.
-pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area) -> Area {
+/// Draws the table below its rule.
+pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let is_focused = model.focus == Focus::Fleet && model.overlays.is_empty();
     let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     if model.fleet.is_empty() {
         title(painter, model, area, is_focused, 0);
         empty(painter, model, body);
-        return Area { height: 0, ..body };
+        layout.fleet = Area { height: 0, ..body };
+        return;
     }
     let heading = u16::from(body.height > 2);
     let rows = Area { y: body.y + heading, height: body.height - heading.min(body.height), ..body };
     let top = top_of(model, rows.rows());
+    (layout.fleet, layout.fleet_top) = (rows, top);
     let shown = model.fleet.shown();
     let visible = &shown[top.min(shown.len())..(top + rows.rows()).min(shown.len())];
     let columns = columns(model, visible, usize::from(area.width).saturating_sub(4));
@@ -224,10 +226,10 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area) -> Area
         }
         if is_cursor && is_focused {
             painter.highlight(area.x + 1, y, area.width.saturating_sub(1));
+            layout.point = Some((area.x + 3, y));
         }
     }
     title(painter, model, area, is_focused, shown.len().saturating_sub(top + visible.len()));
-    rows
 }
 
 fn room(wide: usize, x: u16, area: Area) -> u16 {
@@ -236,7 +238,7 @@ fn room(wide: usize, x: u16, area: Area) -> u16 {
 }
 
 /// Returns the index of the first visible row, so that the cursor is visible.
-pub(super) fn top_of(model: &Model, rows: usize) -> usize {
+fn top_of(model: &Model, rows: usize) -> usize {
     first_visible(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
 }
 

@@ -206,6 +206,7 @@ fn rows(
         painter.pieces(area.x + 1, y, area.width.saturating_sub(1), &pieces);
         if is_cursor && is_focused {
             painter.highlight(area.x + 1, y, area.width.saturating_sub(1));
+            layout.point = Some((area.x + 1, y));
         }
     }
     let hidden = all.len().saturating_sub(top + visible.len()) + open.more_groups as usize;

@@ -24,6 +24,7 @@ use crate::{
 /// Draws scrolled lines of pieces.
 fn lines(painter: &mut Painter<'_>, area: Area, all: &[Vec<Piece>], top: usize, layout: &mut Layout) {
     layout.overlay = area;
+    layout.point = Some((area.x + 1, area.y));
     let top = top.min(all.len().saturating_sub(area.rows()));
     for (y, line) in (area.y..area.y + area.height).zip(all.iter().skip(top)) {
         painter.pieces(area.x + 1, y, area.width.saturating_sub(2), line);
@@ -354,6 +355,7 @@ pub(super) fn history(
         if at > 0 && top + at - 1 == cursor {
             painter.text(body.x, y, 1, "▌", Tone::Key);
             painter.highlight(body.x + 1, y, body.width.saturating_sub(1));
+            layout.point = Some((body.x + 1, y));
         }
     }
 }

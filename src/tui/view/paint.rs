@@ -1,10 +1,14 @@
 //! Draws text cell by cell. Cuts text that does not fit, and removes characters that would move the cursor.
 
-use ratatui::{buffer::Buffer, layout::Rect, style::Style};
-use unicode_width::UnicodeWidthStr as _;
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::{Color, Style},
+};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
-    domain::text::{clipped, pad_to_width, strip_control},
+    domain::text::{clipped, on_screen, pad_to_width},
     tui::{
         model::Area,
         output::line::{Line, Source},
@@ -29,6 +33,59 @@ pub(super) fn first_visible(top: usize, cursor: usize, room: usize, count: usize
         cursor + 1 - room
     } else {
         top
+    }
+}
+
+/// The maximum number of combining characters on one character. Texts may have any number of them.
+const MAX_COMBINING: usize = 8;
+
+/// Places characters into the cells of a row, one after the other.
+///
+/// It does not place whole grapheme clusters: terminals disagree about the width of many of them, but agree about single
+/// characters.
+struct Cells {
+    x: u16,
+    y: u16,
+    room: usize,
+    used: usize,
+    /// The cell of the last character that has a width, and the number of combining characters on it.
+    last: Option<(u16, usize)>,
+}
+
+impl Cells {
+    fn new(x: u16, y: u16, room: usize) -> Self {
+        Self { x, y, room, used: 0, last: None }
+    }
+
+    /// Places a character. Returns false if it does not fit.
+    fn put(&mut self, buffer: &mut Buffer, sign: char, style: Style) -> bool {
+        let wide = sign.width().unwrap_or(0);
+        if wide == 0 {
+            if let Some((at, combining)) = &mut self.last
+                && *combining < MAX_COMBINING
+                && let Some(cell) = buffer.cell_mut((*at, self.y))
+            {
+                *combining += 1;
+                let joined = format!("{}{sign}", cell.symbol());
+                cell.set_symbol(&joined);
+            }
+            return true;
+        }
+        if self.used + wide > self.room {
+            return false;
+        }
+        let at = self.x.saturating_add(u16::try_from(self.used).unwrap_or(u16::MAX));
+        if let Some(cell) = buffer.cell_mut((at, self.y)) {
+            cell.set_char(sign).set_style(style);
+        }
+        for hidden in 1..u16::try_from(wide).unwrap_or(1) {
+            if let Some(cell) = buffer.cell_mut((at.saturating_add(hidden), self.y)) {
+                cell.reset();
+            }
+        }
+        self.last = Some((at, 0));
+        self.used += wide;
+        true
     }
 }
 
@@ -61,11 +118,16 @@ impl Painter<'_> {
         if y >= area.bottom() || x >= area.right() || width == 0 {
             return;
         }
-        let text = strip_control(&self.theme.text(text));
         let room = usize::from(width.min(area.right() - x));
+        let text = self.theme.text(text);
         let text = clipped(&text, room, self.theme.mark());
-        // The previous contents of the cells do not remain visible.
-        self.buffer.set_stringn(x, y, text, room, Style::reset().patch(style));
+        let mut cells = Cells::new(x, y, room);
+        for sign in text.chars() {
+            // The previous contents of the cells do not remain visible.
+            if !cells.put(self.buffer, sign, Style::reset().patch(style)) {
+                break;
+            }
+        }
     }
 
     /// Draws pieces one after the other. Returns the column after them.
@@ -115,12 +177,19 @@ impl Painter<'_> {
         }
     }
 
-    /// Highlights a row as the row under the cursor.
+    /// Highlights a row as the row under the cursor. What has a colour keeps it: it says what is wrong.
     pub(super) fn highlight(&mut self, x: u16, y: u16, width: u16) {
         let area = Rect::new(x, y, width, 1).intersection(*self.buffer.area());
-        // One colour for the whole row: words and glyphs show the rest.
-        let style = Style::reset().patch(self.theme.style(Tone::Cursor));
-        self.buffer.set_style(area, style);
+        let cursor = self.theme.style(Tone::Cursor);
+        for x in area.left()..area.right() {
+            if let Some(cell) = self.buffer.cell_mut((x, y)) {
+                let colour = cell.fg;
+                cell.set_style(Style::reset().patch(cursor));
+                if colour != Color::Reset {
+                    cell.set_fg(colour);
+                }
+            }
+        }
     }
 
     /// Draws a line of output. Returns the number of rows, which is more than one if it wraps.
@@ -147,43 +216,33 @@ impl Painter<'_> {
             return 1;
         }
         let mut rows = 0u16;
-        let (mut column, mut skip) = (0usize, if wraps { 0 } else { look.left });
+        let mut skip = if wraps { 0 } else { look.left };
+        let mut cells = Cells::new(x, y, room);
         let mut begin = 0usize;
         let plain = [(line.text.len(), Style::default())];
         let styles = if line.styles.is_empty() { &plain[..] } else { &line.styles[..] };
         for (until, style) in styles {
             let style = self.theme.output(*style);
-            for sign in line.text[begin..*until].chars() {
-                let wide = unicode_width::UnicodeWidthChar::width(sign).unwrap_or(0);
+            for sign in line.text[begin..*until].chars().filter_map(on_screen) {
+                let sign = self.theme.sign_of_output(sign);
                 if skip > 0 {
-                    skip = skip.saturating_sub(wide.max(1));
+                    skip = skip.saturating_sub(sign.width().unwrap_or(0).max(1));
                     continue;
                 }
-                if column + wide > room {
-                    if !wraps || rows + 1 >= area.height {
-                        if !wraps {
-                            let last = end - 1;
-                            let mark = self.theme.mark();
-                            self.buffer.set_stringn(last, y, mark, 1, self.theme.style(Tone::Dim));
-                        }
-                        return rows + 1;
-                    }
-                    rows += 1;
-                    column = 0;
-                }
-                let at = x + u16::try_from(column).unwrap_or(0);
-                if wide == 0 {
-                    // A combining character belongs to the cell before it.
-                    if column > 0
-                        && let Some(cell) = self.buffer.cell_mut((at - 1, y + rows))
-                    {
-                        let joined = format!("{}{sign}", cell.symbol());
-                        cell.set_symbol(&joined);
-                    }
+                if cells.put(self.buffer, sign, style) {
                     continue;
                 }
-                self.buffer.set_stringn(at, y + rows, sign.to_string(), wide, style);
-                column += wide;
+                if !wraps {
+                    let mark = self.theme.mark().chars().next().unwrap_or('~');
+                    Cells::new(end - 1, y, 1).put(self.buffer, mark, self.theme.style(Tone::Dim));
+                    return 1;
+                }
+                if rows + 1 >= area.height {
+                    return rows + 1;
+                }
+                rows += 1;
+                cells = Cells::new(x, y + rows, room);
+                cells.put(self.buffer, sign, style);
             }
             begin = *until;
         }

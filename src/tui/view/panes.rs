@@ -265,6 +265,9 @@ pub(super) fn grid(
         right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next).0), Tone::Dim));
         let inner = Area { width: pane.width.saturating_sub(u16::from(!is_last)), ..pane };
         painter.rule(inner, &task_title(model, task), &right, is_focused && model.overlays.is_empty());
+        if is_focused {
+            layout.point = Some((inner.x + 2, inner.y));
+        }
         if !is_last {
             for y in pane.y..pane.y + pane.height {
                 painter.text(pane.x + pane.width - 1, y, 1, "│", Tone::Dim);
@@ -354,6 +357,7 @@ pub(super) fn output(
     painter.rule(area, &title, &right, is_focused);
     let mut body = inside(area);
     layout.job = body;
+    layout.point = Some((body.x, body.y));
     if let Some(outcome) = task.state.outcome()
         && body.height > 2
     {

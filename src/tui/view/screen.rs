@@ -26,6 +26,7 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     let theme = Theme {
         depth: model.settings.depth,
         ascii: model.settings.ascii,
+        is_utf8: model.settings.is_utf8,
         is_stale: matches!(model.connection, Connection::Down { .. }),
     };
     let mut painter = Painter { buffer, theme };
@@ -91,8 +92,7 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
 /// Draws the fleet and the job, depending on the available space.
 pub(super) fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layout) {
     let fleet = |painter: &mut Painter<'_>, area: Area, layout: &mut Layout| {
-        layout.fleet = fleet::draw(painter, model, area);
-        layout.fleet_top = fleet::top_of(model, layout.fleet.rows());
+        fleet::draw(painter, model, area, layout);
     };
     let Some(open) = &model.open else { return fleet(painter, main, layout) };
     let job_has_room = model.room != Focus::Fleet;
@@ -172,8 +172,7 @@ fn small(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layo
             if model.open.is_some() && model.room != Focus::Fleet {
                 job::draw(painter, model, main, layout);
             } else {
-                layout.fleet = fleet::draw(painter, model, main);
-                layout.fleet_top = fleet::top_of(model, layout.fleet.rows());
+                fleet::draw(painter, model, main, layout);
             }
         }
     }
