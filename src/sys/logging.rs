@@ -36,6 +36,8 @@ where
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(colour)
+        // Otherwise the library prints each failed write on standard error, which may be the control center's screen.
+        .log_internal_errors(false)
         .with_writer(Bounded::new(writer, format, is_detailed));
     // A second daemon in the same process (in the demo) uses the log of the first.
     let _ = match format {

@@ -130,6 +130,10 @@ pub enum Msg {
     Failed(String),
     /// The lines that show how to start an agent on another machine.
     JoinLine(Vec<String>),
+    /// A signal suspends the program.
+    Suspended,
+    /// The program continues after it was stopped: the terminal may have been used for something else.
+    Continued,
     /// The terminal has closed, or a signal ends the program.
     HangUp,
 }
@@ -237,6 +241,8 @@ pub enum Cmd {
     Bell,
     /// Draw the whole screen again.
     Redraw,
+    /// Switch the terminal to the screen again, and draw all of it.
+    Retake,
     /// Suspend the program until the shell resumes it.
     Suspend,
     /// End the program.

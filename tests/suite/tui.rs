@@ -28,10 +28,16 @@ impl Screen {
 
     /// Opens the control center with further arguments. What it leaves on the terminal stays visible.
     fn open(rig: &TestCluster, size: (u16, u16), words: &[&str]) -> Self {
+        Self::open_after(rig, size, "", words)
+    }
+
+    /// Opens the control center after some lines of shell.
+    fn open_after(rig: &TestCluster, size: (u16, u16), before: &str, words: &[&str]) -> Self {
         let screen = Self::new(rig, &format!("tmux-{}-{}.sock", size.0, size.1));
         let program = env!("CARGO_BIN_EXE_sloth-runner");
         let line = format!(
-            "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; code=$?; stty -a | grep -o -- '-\\?icanon'; echo ended $code; exec sleep 1000",
+            "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; {before}
+stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; code=$?; stty -a | grep -o -- '-\\?icanon'; echo ended $code; exec sleep 1000",
             home = rig.path("home").display(),
             master = rig.socket(),
             words = words.join(" "),
@@ -278,6 +284,76 @@ fn a_signal_restores_the_terminal_and_the_program_ends_with_its_terminal() {
     let pid = screen.pid();
     drop(screen);
     until("the program ends with its terminal", || !rig::is_alive(pid));
+}
+
+#[test]
+fn the_keys_of_a_pager_are_for_the_pager() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = TestCluster::with_agents(&["a"]);
+    let pager = rig.path("pager");
+    let script = "trap 'echo interrupted' INT QUIT\ncat >/dev/null\necho ready to read\nuntil read -r line </dev/tty && [ \"$line\" = end ]; do :; done\n";
+    std::fs::write(&pager, script).unwrap();
+    // The shell around it is in the same group of processes, and lives on as an interactive one does.
+    let before = format!("trap : INT QUIT; export PAGER='sh {}'", pager.display());
+    let screen = Screen::open_after(&rig, (100, 30), &before, &[]);
+    let job = rig.run(&["run", "a", "echo printed"]);
+    assert_eq!(job.status, 0, "{job:?}");
+    screen.wait("● 1 active");
+    screen.key("[");
+    screen.wait("Job 1");
+    screen.key("2");
+    screen.wait("━ Job 1");
+    screen.key("p");
+    screen.agree("Open the output of a in the pager?");
+    screen.wait("ready to read");
+    for key in ["C-c", "C-\\"] {
+        screen.send(&[key]);
+        screen.wait("interrupted");
+    }
+    screen.send(&["end", "Enter"]);
+    screen.wait("━ Job 1");
+    drop(screen);
+    let screen = Screen::open_after(&rig, (101, 30), "export PAGER=nosuchpager", &["1"]);
+    screen.wait("━ Job 1");
+    screen.key("p");
+    screen.agree("Open the output of a in the pager?");
+    screen.wait("cannot show it with nosuchpager: it is not installed");
+}
+
+#[test]
+fn a_stopped_control_center_restores_the_terminal_and_takes_it_again() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = TestCluster::with_agents(&["a"]);
+    let screen = Screen::open(&rig, (100, 30), &[]);
+    screen.wait("● 1 active");
+    let is_taken = || {
+        let flag = screen.tmux().args(["display-message", "-p", "#{alternate_on}"]).output().unwrap();
+        String::from_utf8_lossy(&flag.stdout).trim() == "1"
+    };
+    let signal = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(screen.pid()), signal).unwrap();
+    signal(nix::sys::signal::Signal::SIGTSTP);
+    until("the terminal is restored", || !is_taken());
+    signal(nix::sys::signal::Signal::SIGCONT);
+    until("the terminal is taken again", is_taken);
+    screen.wait("● 1 active");
+    signal(nix::sys::signal::Signal::SIGQUIT);
+    screen.wait("ended 0");
+    assert!(!is_taken());
+}
+
+#[test]
+fn a_terminal_that_reports_no_size_shows_the_screen() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = TestCluster::with_agents(&["a"]);
+    let screen = Screen::open_after(&rig, (100, 30), "stty rows 0 columns 0", &[]);
+    screen.wait("● 1 active");
+    screen.wait("i command");
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::{
     fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
 };
 
 use crossterm::event::Event;
+use signal_hook::{consts::SIGTSTP, low_level::emulate_default_handler};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 use tokio_stream::Stream;
 
-use super::{Runtime, reading};
+use super::{Runtime, reading, signals::InFront};
 use crate::{
     domain::{ids::JobId, name::AgentName, offset::OutputOffset},
     sys::{process::own_program, random},
@@ -24,6 +25,18 @@ const NO_SHELL: i32 = 125;
 /// The exit status of `agent shell` for an invalid command line.
 const USAGE: i32 = 2;
 
+/// The exit statuses of a shell for a program that cannot be executed, and for one that does not exist.
+const CANNOT_EXECUTE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// Runs a program that uses the terminal.
+async fn in_front(mut command: Command) -> io::Result<ExitStatus> {
+    let in_front = InFront::new();
+    let mut child = command.spawn()?;
+    let _in_front = in_front.is(child.id());
+    child.wait().await
+}
+
 impl<E, W> Runtime<E, W>
 where
     E: Stream<Item = io::Result<Event>> + Unpin,
@@ -34,7 +47,8 @@ where
         terminal::restore();
     }
 
-    fn come_back(&mut self) -> io::Result<()> {
+    /// Switches the terminal to the screen again.
+    pub(super) fn come_back(&mut self) -> io::Result<()> {
         terminal::take(self.console.mouse)?;
         self.console.screen.forget();
         self.due_after(std::time::Duration::ZERO);
@@ -44,7 +58,7 @@ where
     /// Suspends the program until the shell resumes it.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         self.leave();
-        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP)?;
+        emulate_default_handler(SIGTSTP)?;
         self.come_back()
     }
 
@@ -60,8 +74,9 @@ where
         }
         self.leave();
         // The editor's variable is shell text: it may have flags.
-        let status =
-            Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(&path).status().await;
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(&path);
+        let status = in_front(command).await;
         self.come_back()?;
         let edited = std::fs::read(&path);
         let _ = std::fs::remove_file(&path);
@@ -81,10 +96,9 @@ where
     pub(super) async fn shell(&mut self, agent: AgentName) -> io::Result<()> {
         let master = self.model.settings.master_argument.clone();
         self.leave();
-        let status = Command::from(own_program())
-            .args(["agent", "shell", "--master", &master, agent.as_str()])
-            .status()
-            .await;
+        let mut command = Command::from(own_program());
+        command.args(["agent", "shell", "--master", &master, agent.as_str()]);
+        let status = in_front(command).await;
         self.come_back()?;
         let msg = match status {
             // The status of a shell is that of its last command. It is no error of the shell.
@@ -110,12 +124,14 @@ where
         let pager = env::var("PAGER").unwrap_or_else(|_| "less -R".to_owned());
         self.leave();
         let shown = async {
+            let in_front = InFront::new();
             let mut child = Command::new("sh")
                 .args(["-c", &pager])
                 .stdin(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn()
                 .map_err(|error| error.to_string())?;
+            let _in_front = in_front.is(child.id());
             let mut stdin = child.stdin.take();
             let read = reading::lines(&client, job, &agent, OutputOffset::START, async |line| {
                 if !look.streams.shows(line.source) {
@@ -129,8 +145,13 @@ where
             });
             let read = read.await;
             drop(stdin);
-            child.wait().await.map_err(|error| error.to_string())?;
-            read.map_err(|error| error.to_string())
+            let status = child.wait().await.map_err(|error| error.to_string())?;
+            match status.code() {
+                Some(CANNOT_EXECUTE | NOT_FOUND) => {
+                    Err("it is not installed; $PAGER names another".to_owned())
+                }
+                _ => read.map_err(|error| error.to_string()),
+            }
         };
         let shown = shown.await;
         self.come_back()?;

@@ -19,11 +19,11 @@ use tokio_stream::Stream;
 
 use super::{
     connection::{self, News},
-    files,
+    files, signals,
 };
 use crate::{
     domain::time::UnixMs,
-    sys::{clock, shutdown::is_ignored},
+    sys::clock,
     tui::{
         keymap::Key,
         model::{Model, Now, job::FollowKey},
@@ -91,7 +91,7 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
     terminal::restore_on_panic();
     let (news, inbox) = mpsc::channel(MAX_QUEUED_UPDATES);
     let is_over = Arc::new(AtomicBool::new(false));
-    end_on_signals(news.clone(), Arc::clone(&is_over))?;
+    signals::watch(news.clone(), Arc::clone(&is_over))?;
     let mouse = options.settings.mouse;
     terminal::take(mouse)?;
     let mut model = Model::new(options.settings, options.name);
@@ -316,6 +316,7 @@ where
                 self.console.screen.forget();
                 self.due_after(Duration::ZERO);
             }
+            Cmd::Retake => self.come_back()?,
             Cmd::Suspend => self.suspend()?,
             Cmd::Shell(agent) => self.shell(agent).await?,
             Cmd::Edit(text) => self.edit(text).await?,
@@ -356,28 +357,4 @@ async fn burst(events: &mut (impl Stream<Item = io::Result<Event>> + Unpin)) -> 
         Poll::Ready(Some(std::mem::take(&mut found)))
     })
     .await
-}
-
-/// Ends the program on a signal. A separate thread does it: when the terminal has closed, reading from it may
-/// spin, and writing to it may block.
-fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Result<()> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    /// How long the event loop may take to store the unfinished line.
-    const GRACE: Duration = Duration::from_secs(1);
-    let caught = [SIGHUP, SIGTERM, SIGINT]
-        .into_iter()
-        .filter(|signal| !is_ignored(tokio::signal::unix::SignalKind::from_raw(*signal)));
-    let mut signals = signal_hook::iterator::Signals::new(caught)?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            let _ = news.try_send(News::Told(Msg::HangUp));
-            std::thread::sleep(GRACE);
-            // The caller may have to clean up after the screen. Only a hanging program is ended here.
-            if !is_over.load(Ordering::Relaxed) {
-                terminal::restore();
-                std::process::exit(128 + signal);
-            }
-        }
-    })?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -32,13 +32,29 @@ impl Files {
         Self { directory }
     }
 
+    /// Returns the contents of a file. Logs why it cannot be read, unless it does not exist.
+    fn known(&self, read: io::Result<Vec<u8>>) -> Option<Vec<u8>> {
+        match read {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    let directory = self.directory.as_deref().unwrap_or(Path::new(""));
+                    tracing::warn!(%error, directory = %directory.display(), "cannot read the history");
+                }
+                None
+            }
+        }
+    }
+
     fn path(&self, name: &str) -> Option<PathBuf> {
         self.directory.as_deref().map(|directory: &Path| directory.join(name))
     }
 
     /// Returns the command history, oldest first, and the unfinished line, whose file is removed.
     pub(super) fn read(&self) -> (Vec<String>, Option<String>) {
-        let read = |name: &str| self.path(name).and_then(|path| fs::read_to_string(path).ok());
+        // One damaged byte costs only the line that it is in.
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let read = |name: &str| self.path(name).and_then(|path| self.known(fs::read(path))).map(text);
         let past: Vec<String> = read("history")
             .map(|text| text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
             .unwrap_or_default();
@@ -79,5 +95,28 @@ impl Files {
         {
             tracing::warn!(%error, "cannot store the unfinished line");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_damaged_byte_costs_only_its_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::new(Some(directory.path().to_owned()));
+        for command in ["one", "two\nlines", "three"] {
+            files.remember(command);
+        }
+        let path = directory.path().join("history");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[1] = 0xff;
+        fs::write(&path, &bytes).unwrap();
+        let (past, _) = files.read();
+        assert_eq!(past, ["\u{fffd}ne", "two\nlines", "three"]);
+        bytes[0] = b'x';
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(files.read().0, ["two\nlines", "three"]);
     }
 }

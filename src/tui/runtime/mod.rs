@@ -8,6 +8,7 @@ mod files;
 mod following;
 mod perform;
 mod reading;
+mod signals;
 
 use self::event_loop::Runtime;
 pub use self::{

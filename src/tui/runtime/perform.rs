@@ -164,6 +164,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
         | Cmd::KeepDraft(_)
         | Cmd::Bell
         | Cmd::Redraw
+        | Cmd::Retake
         | Cmd::Suspend
         | Cmd::Quit => None,
     }

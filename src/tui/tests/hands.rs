@@ -70,7 +70,8 @@ fn has_effect(cmd: &Cmd) -> bool {
         | Cmd::Remember(_)
         | Cmd::KeepDraft(_)
         | Cmd::Bell
-        | Cmd::Redraw => false,
+        | Cmd::Redraw
+        | Cmd::Retake => false,
     }
 }
 

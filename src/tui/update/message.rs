@@ -27,6 +27,8 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
             }
             model.layout = layout;
         }
+        Msg::Suspended => cmds.push(Cmd::Suspend),
+        Msg::Continued => cmds.push(Cmd::Retake),
         Msg::HangUp => {
             if !model.command.is_blank() {
                 cmds.push(Cmd::KeepDraft(model.command.value()));

@@ -126,6 +126,8 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         | Msg::Resized
         | Msg::Tick
         | Msg::Drawn(_)
+        | Msg::Suspended
+        | Msg::Continued
         | Msg::HangUp => {}
     }
 }
