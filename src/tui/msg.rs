@@ -1,12 +1,11 @@
 //! The messages that change the model, and the commands that `update` returns. Plain data.
 
 use super::{
-    model::{
-        MasterStatus,
-        command::Recipients,
-        job::{DisplayOptions, FollowKey},
+    model::{MasterStatus, command::Recipients, job::FollowKey},
+    output::{
+        look::{DisplayOptions, Streams},
+        window::Window,
     },
-    output::window::Window,
 };
 use crate::domain::{
     agent::AgentView,
@@ -196,6 +195,8 @@ pub enum Cmd {
         agent: AgentName,
         /// The text to search for.
         text: String,
+        /// The streams in which to search.
+        streams: Streams,
         /// The offset at which the search starts.
         from: OutputOffset,
         /// Whether to search towards the end, not towards the beginning.

@@ -32,6 +32,8 @@ pub(crate) enum Tone {
     Key,
     /// The row under the cursor in the focused pane.
     Cursor,
+    /// What was searched for, or what differs in a line.
+    Match,
     /// The name of an agent, as an index into the name colours.
     Name(usize),
 }
@@ -68,6 +70,10 @@ impl Theme {
             Tone::Dim => plain.add_modifier(Modifier::DIM),
             Tone::Strong => plain.add_modifier(Modifier::BOLD),
             Tone::Key => coloured(Color::Cyan).add_modifier(Modifier::BOLD),
+            Tone::Match if self.depth == ColorDepth::None => {
+                plain.add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+            }
+            Tone::Match => plain.fg(Color::Black).bg(Color::Yellow),
             Tone::Cursor => plain.add_modifier(Modifier::REVERSED),
             Tone::Name(place) => coloured(NAMES[place % NAMES.len()]),
         };

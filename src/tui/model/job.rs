@@ -1,6 +1,6 @@
 //! The open job: its rows, its panes, and the output in full view. Independent of drawing.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::{
     domain::{
@@ -8,10 +8,11 @@ use crate::{
         offset::OutputOffset,
     },
     tui::{
-        model::rows::Rows,
+        model::{difference::Comparison, rows::Rows},
         output::{
-            line::{Line, Source},
+            line::Line,
             maker::LineMakers,
+            rows::Position,
             window::{FULL_VIEW_CAPACITY, Window},
         },
     },
@@ -49,61 +50,6 @@ impl View {
     }
 }
 
-/// The output streams that are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Streams {
-    /// Both streams; stderr is marked.
-    #[default]
-    Both,
-    /// Standard output only.
-    Stdout,
-    /// Standard error only.
-    Stderr,
-}
-
-impl Streams {
-    /// Returns the next setting, in the sequence in which the palette selects them.
-    #[must_use]
-    pub fn next(self) -> Self {
-        match self {
-            Self::Both => Self::Stdout,
-            Self::Stdout => Self::Stderr,
-            Self::Stderr => Self::Both,
-        }
-    }
-
-    /// Reports whether lines of a source are shown.
-    #[must_use]
-    pub fn shows(self, source: Source) -> bool {
-        match (self, source) {
-            (Self::Both, _) | (_, Source::Gap) => true,
-            (Self::Stdout, source) => source == Source::Stdout,
-            (Self::Stderr, source) => source == Source::Stderr,
-        }
-    }
-
-    /// Returns the words for the setting.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Both => "stdout and stderr",
-            Self::Stdout => "stdout only",
-            Self::Stderr => "stderr only",
-        }
-    }
-}
-
-/// The display options of output. All panes share them, so that a key has the same meaning everywhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DisplayOptions {
-    /// Whether long lines are wrapped.
-    pub wraps: bool,
-    /// Whether lines begin with their time.
-    pub has_times: bool,
-    /// The streams that are shown.
-    pub streams: Streams,
-}
-
 /// The output in full view.
 #[derive(Debug)]
 pub struct Output {
@@ -113,8 +59,8 @@ pub struct Output {
     pub window: Window,
     /// Whether the view follows the end.
     pub follows: bool,
-    /// The index of the first visible line in the window; used when the view does not follow.
-    pub top: usize,
+    /// What is at the top of the screen; used when the view does not follow.
+    pub top: Position,
     /// The offset of the line that a search found last.
     pub found: Option<OutputOffset>,
     /// Whether earlier output has been requested.
@@ -129,7 +75,7 @@ impl Output {
             task,
             window: Window::new(FULL_VIEW_CAPACITY, from),
             follows: true,
-            top: 0,
+            top: Position::default(),
             found: None,
             is_loading: false,
         }
@@ -275,18 +221,20 @@ pub struct JobScreen {
     pub places: Vec<u32>,
     /// The output in the panes, by task.
     pub windows: BTreeMap<u32, Window>,
+    /// The tasks whose end was read again because the master had skipped it.
+    pub read_again: BTreeSet<u32>,
     /// The stream view.
     pub stream: StreamLines,
     /// The output in full view, if one is open.
     pub output: Option<Output>,
-    /// Whether the difference from the largest group is shown instead of the output.
-    pub is_diff: bool,
+    /// The comparison of two outputs that is shown instead of one.
+    pub comparison: Option<Comparison>,
     /// The masks that are applied before outputs are compared.
     pub masks: Masks,
     /// Whether the job needs no more watching: it has ended, was deleted, or cannot be watched.
     pub is_over: bool,
-    /// The first visible line of the preview; `None` follows the end.
-    pub preview_top: Option<usize>,
+    /// What is at the top of the preview; `None` shows what is most interesting: the end, or where it differs.
+    pub preview_top: Option<Position>,
     /// The number of columns to the left of the screen. It is the same for all outputs, so that they can be
     /// compared.
     pub left: usize,
@@ -310,9 +258,10 @@ impl JobScreen {
             first_pane: 0,
             places: Vec::new(),
             windows: BTreeMap::new(),
+            read_again: BTreeSet::new(),
             stream: StreamLines::default(),
             output: None,
-            is_diff: false,
+            comparison: None,
             is_over: false,
             preview_top: None,
             left: 0,
@@ -360,6 +309,13 @@ impl JobScreen {
             }
             _ => self.current_task().into_iter().collect(),
         }
+    }
+
+    /// Returns the two tasks whose outputs are compared now.
+    #[must_use]
+    pub fn compared(&self) -> Option<(u32, u32)> {
+        let current = self.rows.current().map(|row| row.example);
+        self.comparison.as_ref()?.tasks(self.largest().map(|(task, _)| task), current)
     }
 
     /// Returns the example of the largest group, and the number of its tasks.

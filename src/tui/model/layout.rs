@@ -1,5 +1,7 @@
 //! The layout of the last frame, for clicks and page keys. Independent of the contents.
 
+use crate::tui::output::rows::Position;
+
 /// The positions of everything on the screen in the last frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -11,6 +13,8 @@ pub struct Layout {
     pub job: Area,
     /// The lines of the preview below the groups.
     pub preview: Area,
+    /// What is at the top of the preview.
+    pub preview_top: Position,
     /// The panes of the grid, each with the index of its task.
     pub panes: Vec<(u32, Area)>,
     /// The number of panes in a row of the grid.

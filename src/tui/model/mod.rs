@@ -2,6 +2,7 @@
 
 pub(crate) mod burst;
 pub(crate) mod command;
+pub(crate) mod difference;
 pub(crate) mod fleet;
 pub mod job;
 mod layout;

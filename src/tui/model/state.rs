@@ -12,7 +12,7 @@ use super::{
     burst::Burst,
     command::{self, CommandLine, Recipients},
     fleet::{Fleet, RowKey},
-    job::{DisplayOptions, FollowKey, JobScreen},
+    job::{FollowKey, JobScreen},
     layout::Layout,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
         target::{Target, fold::fold},
         time::UnixMs,
     },
-    tui::{keymap::Action, settings::Settings},
+    tui::{keymap::Action, output::look::DisplayOptions, settings::Settings},
 };
 
 /// A moment in time, which the runtime passes to `update`.

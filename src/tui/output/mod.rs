@@ -2,5 +2,8 @@
 //! Independent of keys, panes and the network.
 
 pub mod line;
+pub(crate) mod look;
 pub mod maker;
+pub(crate) mod matching;
+pub(crate) mod rows;
 pub(crate) mod window;

@@ -3,7 +3,10 @@
 
 use std::collections::VecDeque;
 
-use super::{line::Line, maker::LineParser};
+use super::{
+    line::{Line, Source},
+    maker::LineParser,
+};
 use crate::domain::{
     frame::{Frame, Stream},
     offset::OutputOffset,
@@ -196,6 +199,12 @@ impl Window {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Reports whether the last lines were skipped.
+    #[must_use]
+    pub fn ends_in_a_gap(&self) -> bool {
+        self.lines.back().is_some_and(|line| line.source == Source::Gap)
     }
 
     /// Returns the number of bytes that the view skipped.

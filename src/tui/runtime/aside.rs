@@ -17,7 +17,7 @@ use super::{Runtime, reading, signals::InFront};
 use crate::{
     domain::{ids::JobId, name::AgentName, offset::OutputOffset},
     sys::{process::own_program, random},
-    tui::{model::job::DisplayOptions, msg::Msg, terminal},
+    tui::{msg::Msg, output::look::DisplayOptions, terminal},
 };
 
 /// The exit status of `agent shell` if the shell's own status is unknown.

@@ -40,6 +40,7 @@ use crate::{
     tui::{
         model::command::Recipients,
         msg::{Cmd, Msg},
+        output::matching::Needle,
     },
     wire::{client::ControlClient, status::CallError},
 };
@@ -118,8 +119,9 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             let earlier = window.map(|window| Msg::Earlier(job, task, Box::new(window)));
             Some(or_failed("cannot read earlier output", earlier))
         }
-        Cmd::Search { job, task, agent, text, from, forwards } => {
-            let found = reading::search(client, job, &agent, &text, from, forwards).await;
+        Cmd::Search { job, task, agent, text, streams, from, forwards } => {
+            let wanted = (Needle::new(&text), streams);
+            let found = reading::search(client, job, &agent, &wanted, from, forwards).await;
             Some(or_failed("cannot search", found.map(|found| Msg::Found(job, task, found))))
         }
         Cmd::FindJob(number) => Some(or_failed("cannot open the job", find(client, number).await)),

@@ -10,7 +10,9 @@ use crate::{
     },
     tui::output::{
         line::Line,
+        look::Streams,
         maker::LineMakers,
+        matching::Needle,
         window::{FULL_VIEW_CAPACITY, Window},
     },
     wire::{client::ControlClient, status::CallError},
@@ -116,12 +118,11 @@ pub(super) async fn search(
     client: &ControlClient,
     job: JobId,
     agent: &AgentName,
-    text: &str,
+    (needle, streams): &(Needle, Streams),
     from: OutputOffset,
     forwards: bool,
 ) -> Result<Option<OutputOffset>, CallError> {
-    let text = text.to_lowercase();
-    let has = |line: &Line| line.text.to_lowercase().contains(&text);
+    let has = |line: &Line| streams.shows(line.source) && needle.is_in(&line.text);
     if forwards {
         let mut found = None;
         lines(client, job, agent, from, async |line| {

@@ -180,7 +180,7 @@ fn go(world: &mut World, place: &str) {
     world.model.command.replace("uptime");
     focus_fleet(world);
     let open = world.model.open.as_mut().unwrap();
-    (open.output, open.is_diff, open.view) = (None, false, View::Groups);
+    (open.output, open.comparison, open.view) = (None, None, View::Groups);
     (world.model.fleet.unpicked, world.model.fleet.range_from) = (None, None);
     let first = world.model.fleet.shown().iter().find(|row| row.waiting.is_none()).cloned().unwrap();
     world.model.fleet.pick_only(vec![first.name.clone()], None, world.now.unix_ms);

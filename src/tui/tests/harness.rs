@@ -158,6 +158,17 @@ impl World {
         std::mem::take(&mut self.cmds)
     }
 
+    /// Returns the pieces of the screen whose cells have a style, from top to bottom.
+    pub(super) fn styled_rows(&self, is_wanted: impl Fn(ratatui::style::Style) -> bool) -> Vec<String> {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));
+        let _ = view(&self.model, &mut buffer);
+        let row = |y: u16| -> String {
+            let cells = (0..self.size.0).filter_map(|x| buffer.cell((x, y)));
+            cells.filter(|cell| is_wanted(cell.style())).map(ratatui::buffer::Cell::symbol).collect()
+        };
+        (0..self.size.1).map(row).filter(|row| !row.is_empty()).collect()
+    }
+
     /// Returns the screen as text.
     pub(super) fn screen(&self) -> String {
         let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));

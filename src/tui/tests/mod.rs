@@ -7,6 +7,7 @@ mod hands;
 mod harness;
 mod properties;
 mod screens;
+mod scrolling;
 mod streams;
 
 use crate::domain::{

@@ -9,7 +9,8 @@ use super::{
         },
         msg::Cmd,
     },
-    agents, answers, asking, editing, focusing, loading, looking, moving, picking, prompts, starting,
+    agents, answers, asking, editing, focusing, loading, looking, moving, picking, prompts, scrolling,
+    searching, starting,
 };
 use crate::domain::{groups::mask::Masks, offset::OutputOffset};
 
@@ -41,8 +42,8 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         | A::PageUp
         | A::Left
         | A::Right => moving::go(model, action, cmds),
-        A::ScrollUp => moving::scroll_job(model, false, cmds),
-        A::ScrollDown => moving::scroll_job(model, true, cmds),
+        A::ScrollUp => scrolling::job(model, false, cmds),
+        A::ScrollDown => scrolling::job(model, true, cmds),
         A::Pick => picking::pick(model),
         A::PickRange => picking::range(model),
         A::PickShown | A::Invert => asking::pick_shown(model, action == A::Invert),
@@ -53,8 +54,8 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         }
         A::Filter => prompts::open(model, PromptKind::Filter),
         A::Search => prompts::open(model, PromptKind::Search),
-        A::SearchNext => moving::next_match(model, true, cmds),
-        A::SearchPrevious => moving::next_match(model, false, cmds),
+        A::SearchNext => searching::next(model, true, cmds),
+        A::SearchPrevious => searching::next(model, false, cmds),
         A::Close => close(model),
         A::Quit => close_or_quit(model),
         A::Open => open(model, cmds),
@@ -65,7 +66,7 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Sort => looking::sort(model),
         A::PreviousJob => loading::other_job(model, false),
         A::NextJob => loading::other_job(model, true),
-        A::Follow => moving::follow(model),
+        A::Follow => scrolling::follow(model),
         A::Wrap => model.look.wraps = !model.look.wraps,
         A::Times => model.look.has_times = !model.look.has_times,
         A::Streams => looking::streams(model),
@@ -201,8 +202,7 @@ fn close_layer(model: &mut Model) -> bool {
         if open.output.take().is_some() {
             return true;
         }
-        if open.is_diff {
-            open.is_diff = false;
+        if open.comparison.take().is_some() {
             return true;
         }
     }

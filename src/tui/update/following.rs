@@ -41,8 +41,8 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
         && let Some(row) = open.rows.current()
     {
         wanted.insert(Followed::Pane(row.example));
-        if open.is_diff {
-            wanted.extend(open.largest().map(|(task, _)| Followed::Pane(task)));
+        if let Some((before, after)) = open.compared() {
+            wanted.extend([Followed::Pane(before), Followed::Pane(after)]);
         }
     }
     wanted

@@ -1,6 +1,6 @@
 //! Display options of the fleet and the open job: order, streams, folding and differences.
 
-use crate::tui::model::{Model, fleet::SortBy};
+use crate::tui::model::{Model, difference::Comparison, fleet::SortBy};
 
 /// Sorts the fleet by the next column.
 pub(super) fn sort(model: &mut Model) {
@@ -23,10 +23,30 @@ pub(super) fn unfold(model: &mut Model) {
     }
 }
 
-/// Switches between the difference and the output in the preview.
+/// Shows the difference of the row under the cursor to the largest group. On another row, shows the difference of the two
+/// rows; on one of them again, ends the comparison.
 pub(super) fn difference(model: &mut Model) {
-    if let Some(open) = &mut model.open {
-        open.is_diff = !open.is_diff;
-        open.preview_top = None;
+    let Some(open) = &mut model.open else { return };
+    let Some(current) = open.rows.current().map(|row| row.example) else { return };
+    match &mut open.comparison {
+        None => open.comparison = Some(Comparison::of(current)),
+        Some(known) if known.marked == Some(current) || known.second == Some(current) => {
+            open.comparison = None;
+        }
+        Some(known) => known.second = Some(current),
+    }
+}
+
+/// Compares the outputs again, if they have changed.
+pub(super) fn compare(model: &mut Model) {
+    let streams = model.look.streams;
+    let Some(open) = &mut model.open else { return };
+    let tasks = open.compared();
+    let Some(comparison) = &mut open.comparison else { return };
+    let windows =
+        tasks.and_then(|(before, after)| Some((open.windows.get(&before)?, open.windows.get(&after)?)));
+    match (tasks, windows) {
+        (Some(tasks), Some((before, after))) => comparison.update(tasks, before, after, streams),
+        _ => comparison.clear(),
     }
 }

@@ -1,6 +1,6 @@
 //! Updates the model with a message, which goes to its handler.
 
-use super::{following, keys, moving, news};
+use super::{following, keys, looking, moving, news};
 use crate::tui::{
     model::{Model, Now},
     msg::{Cmd, Msg},
@@ -42,5 +42,6 @@ pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
         model.fleet.arrange();
     }
     following::reconcile(model, &mut cmds);
+    looking::compare(model);
     cmds
 }

@@ -16,6 +16,8 @@ mod news;
 mod picking;
 mod prompts;
 mod questions;
+mod scrolling;
+mod searching;
 mod starting;
 mod text_area;
 

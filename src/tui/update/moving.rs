@@ -1,20 +1,18 @@
-//! Cursors, scrolling and searching, with keys and mouse.
+//! Cursors, with keys and mouse.
 
 use super::{
     super::{
         keymap::Action,
         model::{
             Focus, Model, Overlay,
-            job::{Output, StreamLines, Streams, View},
+            job::{Output, View},
         },
         msg::Cmd,
     },
-    focusing, picking,
+    focusing, picking, scrolling,
 };
 use crate::domain::offset::OutputOffset;
 
-/// The number of bytes of earlier output that are read at once.
-const EARLIER_OUTPUT_BYTES: u64 = 64 * 1024;
 /// The number of columns of a step to the left or right.
 const HORIZONTAL_STEP: usize = 16;
 /// The maximum horizontal scroll position. Lines are split into pieces that are not much longer.
@@ -78,13 +76,12 @@ fn go_in_job(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         open.left = left.min(MAX_HORIZONTAL_SCROLL);
         return;
     }
-    if let Some(output) = &mut open.output {
-        scroll_output(output, by, page);
-        return read_earlier(model, cmds);
+    if open.output.is_some() {
+        return scrolling::output(model, by, cmds);
     }
     match open.view {
         View::Groups => match action {
-            Action::PageDown | Action::PageUp => scroll_job(model, action == Action::PageDown, cmds),
+            Action::PageDown | Action::PageUp => scrolling::job(model, action == Action::PageDown, cmds),
             _ => {
                 open.rows.move_cursor(by);
                 open.preview_top = None;
@@ -105,66 +102,7 @@ fn go_in_job(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
                 open.rows.move_to_task(*task);
             }
         }
-        View::Stream => scroll_stream(&mut open.stream.above, open.stream.lines.len(), by),
-    }
-}
-
-fn scroll_stream(above: &mut usize, lines: usize, by: isize) {
-    *above = above.saturating_add_signed(by.saturating_neg()).min(lines.saturating_sub(1));
-}
-
-fn scroll_output(output: &mut Output, by: isize, page: usize) {
-    let last = output.window.len().saturating_sub(page);
-    let from = if output.follows { last } else { output.top };
-    output.top = from.saturating_add_signed(by).min(last);
-    // At the end, following starts again only on request: `f` or `G`.
-    output.follows = by == isize::MAX || (output.follows && by >= 0);
-}
-
-/// Requests the output before the window when the beginning of the window is near the screen.
-fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let is_up = model.is_up();
-    let Some(open) = &mut model.open else { return };
-    let job = open.job.id;
-    let Some(output) = &mut open.output else { return };
-    let from = output.window.from();
-    let is_near = !output.follows && output.top < 20;
-    if !is_near || from == OutputOffset::START || output.is_loading || !is_up {
-        return;
-    }
-    let task = output.task;
-    let Some(agent) = open.job.task(task).map(|task| task.agent.clone()) else { return };
-    output.is_loading = true;
-    cmds.push(Cmd::ReadEarlier { job, task, agent, from: from - EARLIER_OUTPUT_BYTES, until: from });
-}
-
-/// Scrolls the output, stream, preview or grid of the job, whichever pane has the focus.
-pub(super) fn scroll_job(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
-    let page = model.layout.job.rows();
-    let preview = model.layout.preview.rows();
-    let Some(open) = &mut model.open else { return };
-    let step = |rows: usize| {
-        let rows = isize::try_from(rows.saturating_sub(1).max(1)).unwrap_or(1);
-        if down { rows } else { -rows }
-    };
-    if let Some(output) = &mut open.output {
-        scroll_output(output, step(page), page);
-        return read_earlier(model, cmds);
-    }
-    match open.view {
-        View::Stream => scroll_stream(&mut open.stream.above, open.stream.lines.len(), step(page)),
-        View::Groups => {
-            let lines = open.rows.current().and_then(|row| open.windows.get(&row.example));
-            let last = lines.map_or(0, |window| window.len().saturating_sub(preview));
-            let from = open.preview_top.unwrap_or(last);
-            let top = from.saturating_add_signed(step(preview)).min(last);
-            open.preview_top = (top < last || !down).then_some(top);
-        }
-        View::Grid => {
-            let last = open.places.len().saturating_sub(1);
-            let by = isize::try_from(model.layout.panes.len().max(1)).unwrap_or(1);
-            open.pane = open.pane.saturating_add_signed(if down { by } else { -by }).min(last);
-        }
+        View::Stream => scrolling::stream(&mut open.stream, by),
     }
 }
 
@@ -191,116 +129,6 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
         let end = open.job.task(task).map_or(OutputOffset::START, |task| task.end_offset);
         open.output = Some(Output::new(task, super::loading::tail_offset(end)));
     }
-}
-
-/// Toggles whether the view follows the end.
-pub(super) fn follow(model: &mut Model) {
-    let page = model.layout.job.rows();
-    let Some(open) = &mut model.open else { return };
-    if let Some(output) = &mut open.output {
-        output.follows = !output.follows;
-        output.top = output.window.len().saturating_sub(page);
-    } else {
-        open.stream.above = 0;
-    }
-}
-
-/// Moves to the next or previous line that contains the searched text; in the fleet, to the next or previous
-/// row.
-pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>) {
-    if model.focus == Focus::Fleet {
-        model.fleet.move_cursor(if forwards { 1 } else { -1 });
-        return;
-    }
-    let page = model.layout.job.rows();
-    let is_up = model.is_up();
-    let Some(open) = &mut model.open else { return };
-    let job = open.job.id;
-    if open.search.is_empty() {
-        return model.say("/ searches");
-    }
-    let text = open.search.to_lowercase();
-    let Some(output) = &mut open.output else {
-        if !next_in_stream(&mut open.stream, model.look.streams, &text, forwards, page) {
-            let text = format!("no {:?} {} here", open.search, if forwards { "after" } else { "before" });
-            model.say(text);
-        }
-        return;
-    };
-    let last = output.window.len();
-    let here = match output.found {
-        Some(offset) => output.window.place_of(offset),
-        None if forwards => 0,
-        None => last,
-    };
-    let has =
-        |at: &usize| output.window.line(*at).is_some_and(|line| line.text.to_lowercase().contains(&text));
-    let skip = usize::from(output.found.is_some());
-    let found = if forwards { (here + skip..last).find(has) } else { (0..here.min(last)).rev().find(has) };
-    if let Some(at) = found {
-        show_line(output, at, page);
-        return;
-    }
-    let task = output.task;
-    let (from, search) =
-        (if forwards { output.window.next() } else { output.window.from() }, open.search.clone());
-    let has_more = if forwards { !output.follows } else { from > OutputOffset::START };
-    let agent = open.job.task(task).map(|task| task.agent.clone());
-    match agent.filter(|_| has_more && is_up) {
-        Some(agent) => {
-            model.say(format!("searching for {search:?} …"));
-            cmds.push(Cmd::Search { job, task, agent, text: search, from, forwards });
-        }
-        None => model.say(format!("no {search:?} {} here", if forwards { "after" } else { "before" })),
-    }
-}
-
-/// Searches in the stream, which holds only its newest lines. Reports whether a line was found.
-fn next_in_stream(
-    stream: &mut StreamLines,
-    streams: Streams,
-    text: &str,
-    forwards: bool,
-    page: usize,
-) -> bool {
-    let count = stream.lines.len();
-    let has = |at: &usize| {
-        let line = &stream.lines[*at].1;
-        streams.shows(line.source) && line.text.to_lowercase().contains(text)
-    };
-    let found = match (stream.found_at(), forwards) {
-        (Some(here), true) => (here + 1..count).find(has),
-        (None, true) => (0..count).find(has),
-        (here, false) => (0..here.unwrap_or(count)).rev().find(has),
-    };
-    if let Some(at) = found {
-        stream.show(at, page);
-    }
-    found.is_some()
-}
-
-/// Scrolls a line of the window to the middle of the screen.
-fn show_line(output: &mut Output, at: usize, page: usize) {
-    output.found = output.window.line(at).map(|line| line.offset);
-    output.follows = false;
-    output.top = at.saturating_sub(page / 2).min(output.window.len().saturating_sub(page));
-}
-
-/// Handles the result of a search outside the window.
-pub(super) fn found(model: &mut Model, task: u32, offset: Option<OutputOffset>) {
-    let Some(open) = &mut model.open else { return };
-    if open.output.as_ref().is_none_or(|output| output.task != task) {
-        return;
-    }
-    let Some(offset) = offset else {
-        let text = format!("{:?} was not found", open.search);
-        return model.say(text);
-    };
-    // The window is read again around the found line.
-    let mut anew = Output::new(task, offset - EARLIER_OUTPUT_BYTES);
-    anew.found = Some(offset);
-    anew.follows = false;
-    open.output = Some(anew);
 }
 
 /// Handles a click: selects a row, picks the selected agent, or moves the focus.
@@ -346,17 +174,17 @@ pub(super) fn wheel(model: &mut Model, x: u16, y: u16, up: bool, cmds: &mut Vec<
     if !model.overlays.is_empty() {
         return go(model, action, cmds);
     }
-    let page = model.layout.job.rows();
     if model.layout.fleet.has(x, y) {
         model.fleet.move_cursor(by);
         return;
     }
     let Some(open) = &mut model.open else { return };
-    if let Some(output) = &mut open.output {
-        scroll_output(output, by, page);
-        read_earlier(model, cmds);
+    if open.output.is_some() {
+        scrolling::output(model, by, cmds);
     } else if open.view == View::Stream {
-        scroll_stream(&mut open.stream.above, open.stream.lines.len(), by);
+        scrolling::stream(&mut open.stream, by);
+    } else if model.layout.preview.has(x, y) {
+        scrolling::preview(model, by);
     } else {
         open.rows.move_cursor(by.signum());
     }

@@ -12,7 +12,7 @@ use super::{
         msg::{Cmd, Msg},
         output::window::Window,
     },
-    loading, moving, starting,
+    loading, searching, starting,
 };
 use crate::domain::{
     agent::{AgentState, AgentView},
@@ -64,11 +64,13 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             }
         }
         Msg::Output { key, task, frames } => take_output(model, key, task, frames),
-        Msg::Gap { key, task, from, to } => take_gap(model, key, task, (from, to)),
+        Msg::Gap { key, task, from, to } => take_gap(model, key, task, (from, to), cmds),
         Msg::TaskEnded(key, task) => {
             let open = model.open.as_mut().filter(|open| open.job.id == key.job);
-            if let Some(open) = open.filter(|_| key.what == Followed::Stream) {
-                open.stream.ended(task);
+            match (open, key.what) {
+                (Some(open), Followed::Stream) => open.stream.ended(task),
+                (Some(_), Followed::Pane(task)) => read_end_again(model, key, task, cmds),
+                _ => {}
             }
         }
         Msg::Earlier(job, task, window) => {
@@ -76,14 +78,14 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             let output = open.and_then(|open| open.output.as_mut());
             if let Some(output) = output.filter(|output| output.task == task) {
                 output.is_loading = false;
-                output.top += output.window.prepend(*window);
+                output.top.line += output.window.prepend(*window);
             }
         }
         Msg::Found(job, task, offset) => {
             if model.open.as_ref().is_some_and(|open| open.job.id == job) {
                 model.following.remove(&FollowKey { job, what: Followed::Full(task) });
                 cmds.push(Cmd::Unfollow(FollowKey { job, what: Followed::Full(task) }));
-                moving::found(model, task, offset);
+                searching::found(model, task, offset);
             }
         }
         Msg::Started(job) => started(model, *job),
@@ -156,16 +158,37 @@ fn take_agents(
     }
 }
 
-fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (OutputOffset, OutputOffset)) {
-    if let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) {
-        match key.what {
-            Followed::Stream => open.stream.note_gap(task, from, to),
-            _ => {
-                if let Some(window) = window(open, key.what) {
-                    window.note_gap(from, to, 0);
-                }
+fn take_gap(
+    model: &mut Model,
+    key: FollowKey,
+    task: u32,
+    (from, to): (OutputOffset, OutputOffset),
+    cmds: &mut Vec<Cmd>,
+) {
+    let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) else { return };
+    match key.what {
+        Followed::Stream => open.stream.note_gap(task, from, to),
+        _ => {
+            if let Some(window) = window(open, key.what) {
+                window.note_gap(from, to, 0);
             }
         }
+    }
+    let end = open.job.task(task).filter(|task| task.state.outcome().is_some()).map(|task| task.end_offset);
+    if end.is_some_and(|end| to >= end) && matches!(key.what, Followed::Pane(_)) {
+        read_end_again(model, key, task, cmds);
+    }
+}
+
+/// Reads the end of a pane's output again if the master skipped it, because the pane was too slow for the job: nothing else
+/// will follow.
+fn read_end_again(model: &mut Model, key: FollowKey, task: u32, cmds: &mut Vec<Cmd>) {
+    let Some(open) = model.open.as_mut() else { return };
+    let is_cut = open.windows.get(&task).is_some_and(Window::ends_in_a_gap);
+    // Once only: the log itself may lack the end.
+    if is_cut && open.read_again.insert(task) && model.following.remove(&key) {
+        cmds.push(Cmd::Unfollow(key));
+        open.windows.remove(&task);
     }
 }
 
@@ -392,7 +415,7 @@ fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>)
     if !model.following.contains(&key) {
         return;
     }
-    let page = model.layout.job.rows();
+    let (look, area) = (model.look, model.layout.job);
     let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) else { return };
     if key.what == Followed::Stream {
         for frame in frames {
@@ -408,12 +431,7 @@ fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>)
     let dropped = usize::try_from(window.dropped() - dropped).unwrap_or(usize::MAX);
     if let (Followed::Full(_), Some(output)) = (key.what, &mut open.output) {
         // The visible lines stay in place.
-        output.top = output.top.saturating_sub(dropped);
-        if let Some(offset) = output.found.filter(|offset| output.window.next() > *offset && !output.follows)
-            && output.top == 0
-        {
-            let at = output.window.place_of(offset);
-            output.top = at.saturating_sub(page / 2);
-        }
+        output.top.line = output.top.line.saturating_sub(dropped);
+        searching::keep_in_view(output, look, area);
     }
 }

@@ -7,7 +7,7 @@ use super::{
         model::{Choice, Model, Overlay, Prompt, PromptKind, command},
         msg::Cmd,
     },
-    agents, moving, text_area,
+    agents, searching, text_area,
 };
 use crate::domain::{
     code::{Code, KeyMark},
@@ -114,7 +114,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) -> Option<Action> {
                     output.found = None;
                 }
             }
-            moving::next_match(model, false, cmds);
+            searching::next(model, false, cmds);
         }
         PromptKind::Options => match (model.settings.read_options)(&text) {
             Ok(parsed) => {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         plan::GateState,
-        text::{middle_clipped, plural, strip_control, width},
+        text::{middle_clipped, plural, spoken_bytes, strip_control, width},
         time::stopwatch,
     },
     tui::{
@@ -72,7 +72,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
             let rows = u16::try_from(open.rows.all().len().min(most)).unwrap_or(1).max(1);
             self::rows(painter, model, open, Area { height: rows, ..body }, is_focused, layout);
             let below = Area { y: body.y + rows, height: body.height - rows, ..body };
-            if open.is_diff {
+            if open.comparison.is_some() {
                 panes::preview(painter, model, open, below, layout);
             } else {
                 panes::grid(painter, model, open, below, layout);
@@ -128,6 +128,9 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
         rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));
     }
     if open.view == View::Stream {
+        if open.stream.skipped > 0 {
+            rest.push(piece(format!("  {} left out", spoken_bytes(open.stream.skipped)), Tone::Waiting));
+        }
         rest.extend(panes::sideways(model, open).map(|(text, tone)| piece(format!("  {text}"), tone)));
         if !open.search.is_empty() {
             rest.push(piece(format!("  /{}", strip_control(&open.search)), Tone::Waiting));

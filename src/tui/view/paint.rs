@@ -11,7 +11,12 @@ use crate::{
     domain::text::{clipped, on_screen, pad_to_width},
     tui::{
         model::Area,
-        output::line::{Line, Source},
+        output::{
+            line::{Line, Source},
+            look::{DisplayOptions, Streams},
+            matching::Needle,
+            rows::{STDERR_COLUMNS, TIME_COLUMNS},
+        },
         theme::{Theme, Tone},
     },
 };
@@ -48,13 +53,15 @@ struct Cells {
     y: u16,
     room: usize,
     used: usize,
+    /// Whether the row is on the screen. If not, characters are only counted.
+    is_drawn: bool,
     /// The cell of the last character that has a width, and the number of combining characters on it.
     last: Option<(u16, usize)>,
 }
 
 impl Cells {
-    fn new(x: u16, y: u16, room: usize) -> Self {
-        Self { x, y, room, used: 0, last: None }
+    fn new(x: u16, y: u16, room: usize, is_drawn: bool) -> Self {
+        Self { x, y, room, used: 0, is_drawn, last: None }
     }
 
     /// Places a character. Returns false if it does not fit.
@@ -73,6 +80,10 @@ impl Cells {
         }
         if self.used + wide > self.room {
             return false;
+        }
+        if !self.is_drawn {
+            self.used += wide;
+            return true;
         }
         let at = self.x.saturating_add(u16::try_from(self.used).unwrap_or(u16::MAX));
         if let Some(cell) = buffer.cell_mut((at, self.y)) {
@@ -95,15 +106,15 @@ pub(super) struct Painter<'a> {
     pub(super) theme: Theme,
 }
 
-/// The display options of a line of output.
-#[derive(Clone, Copy, Debug, Default)]
+/// How a line of output is drawn.
+#[derive(Clone, Debug, Default)]
 pub(super) struct LineLook {
+    /// The display options.
+    pub options: DisplayOptions,
     /// The number of columns to the left of the screen.
     pub left: usize,
-    /// Whether stderr is marked.
-    pub marks_stderr: bool,
-    /// Whether lines begin with their time.
-    pub has_times: bool,
+    /// The text whose matches are marked.
+    pub needle: Needle,
 }
 
 impl Painter<'_> {
@@ -121,7 +132,7 @@ impl Painter<'_> {
         let room = usize::from(width.min(area.right() - x));
         let text = self.theme.text(text);
         let text = clipped(&text, room, self.theme.mark());
-        let mut cells = Cells::new(x, y, room);
+        let mut cells = Cells::new(x, y, room, true);
         for sign in text.chars() {
             // The previous contents of the cells do not remain visible.
             if !cells.put(self.buffer, sign, Style::reset().patch(style)) {
@@ -192,22 +203,24 @@ impl Painter<'_> {
         }
     }
 
-    /// Draws a line of output. Returns the number of rows, which is more than one if it wraps.
-    pub(super) fn line(&mut self, area: Area, line: &Line, look: LineLook, wraps: bool) -> u16 {
+    /// Draws a line of output without its first `skipped` rows. Returns the number of rows, which is more than one if it wraps.
+    pub(super) fn line(&mut self, area: Area, line: &Line, look: &LineLook, skipped: usize) -> u16 {
         let (mut x, y, end) = (area.x, area.y, area.x.saturating_add(area.width));
-        if look.has_times && line.source != Source::Gap {
-            let time = format_task_time(line.time_ns);
-            self.text(x, y, end.saturating_sub(x), &time, Tone::Dim);
-            x = x.saturating_add(11);
+        if look.options.has_times && line.source != Source::Gap {
+            if skipped == 0 {
+                let time = format_task_time(line.time_ns);
+                self.text(x, y, end.saturating_sub(x), &time, Tone::Dim);
+            }
+            x = x.saturating_add(u16::try_from(TIME_COLUMNS).unwrap_or(0));
         }
         match line.source {
             Source::Gap => {
                 self.text(x, y, end.saturating_sub(x), &format!("~ {}", line.text), Tone::Waiting);
                 return 1;
             }
-            Source::Stderr if look.marks_stderr => {
+            Source::Stderr if look.options.streams == Streams::Both => {
                 self.text(x, y, end.saturating_sub(x), "! ", Tone::Bad);
-                x = x.saturating_add(2);
+                x = x.saturating_add(u16::try_from(STDERR_COLUMNS).unwrap_or(0));
             }
             Source::Stderr | Source::Stdout => {}
         }
@@ -215,18 +228,29 @@ impl Painter<'_> {
         if room == 0 {
             return 1;
         }
-        let mut rows = 0u16;
-        let mut skip = if wraps { 0 } else { look.left };
-        let mut cells = Cells::new(x, y, room);
+        let wraps = look.options.wraps;
+        let mut left = if wraps { 0 } else { look.left };
+        // The row of the line, and the row of the area on which it is drawn, if it is.
+        let (mut row, drawn) =
+            (0usize, |row: usize| row.checked_sub(skipped).and_then(|at| u16::try_from(at).ok()));
+        let mut cells = Cells::new(x, y, room, drawn(0).is_some());
+        let mut matches = look.needle.matches(&line.text).peekable();
+        let marked = self.theme.style(Tone::Match);
         let mut begin = 0usize;
         let plain = [(line.text.len(), Style::default())];
         let styles = if line.styles.is_empty() { &plain[..] } else { &line.styles[..] };
         for (until, style) in styles {
             let style = self.theme.output(*style);
-            for sign in line.text[begin..*until].chars().filter_map(on_screen) {
-                let sign = self.theme.sign_of_output(sign);
-                if skip > 0 {
-                    skip = skip.saturating_sub(sign.width().unwrap_or(0).max(1));
+            for (at, sign) in line.text[begin..*until].char_indices() {
+                let at = begin + at;
+                while matches.next_if(|range| range.end <= at).is_some() {}
+                let style =
+                    if matches.peek().is_some_and(|range| range.contains(&at)) { marked } else { style };
+                let Some(sign) = on_screen(sign).map(|sign| self.theme.sign_of_output(sign)) else {
+                    continue;
+                };
+                if left > 0 {
+                    left = left.saturating_sub(sign.width().unwrap_or(0).max(1));
                     continue;
                 }
                 if cells.put(self.buffer, sign, style) {
@@ -234,19 +258,20 @@ impl Painter<'_> {
                 }
                 if !wraps {
                     let mark = self.theme.mark().chars().next().unwrap_or('~');
-                    Cells::new(end - 1, y, 1).put(self.buffer, mark, self.theme.style(Tone::Dim));
+                    Cells::new(end - 1, y, 1, true).put(self.buffer, mark, self.theme.style(Tone::Dim));
                     return 1;
                 }
-                if rows + 1 >= area.height {
-                    return rows + 1;
+                row += 1;
+                let at = drawn(row);
+                if at.is_some_and(|at| at >= area.height) {
+                    return area.height;
                 }
-                rows += 1;
-                cells = Cells::new(x, y + rows, room);
+                cells = Cells::new(x, y + at.unwrap_or(0), room, at.is_some());
                 cells.put(self.buffer, sign, style);
             }
             begin = *until;
         }
-        rows + 1
+        drawn(row).map_or(0, |at| at + 1)
     }
 
     /// Returns a text, cut or padded to a number of cells.

@@ -11,32 +11,36 @@ use crate::{
     domain::{
         job::Task,
         offset::OutputOffset,
-        text::spoken_bytes,
+        text::{beginning, spoken_bytes, wrapped},
         time::{short_duration, stopwatch},
     },
     tui::{
         model::{
             Area, Focus, Layout, Model,
-            job::{JobScreen, Output, Streams},
+            difference::Change,
+            job::{JobScreen, Output},
             rows::task_words,
         },
-        output::{line::Line, window::Window},
+        output::{
+            look::Streams,
+            matching::Needle,
+            rows::{Position, Rows},
+            window::Window,
+        },
         theme::{Tone, name_tone},
     },
 };
 
 /// The minimum width and height of a pane in the grid.
 const MIN_PANE_SIZE: (u16, u16) = (60, 8);
-/// The maximum number of lines of two compared outputs.
-const MAX_COMPARED_LINES: usize = 5_000;
 
-fn line_look(model: &Model, left: usize) -> LineLook {
-    LineLook { left, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
+fn line_look(model: &Model, open: &JobScreen, left: usize) -> LineLook {
+    LineLook { options: model.look, left, needle: Needle::new(&open.search) }
 }
 
-/// Returns the number of rows of a line.
-fn height(line: &Line, room: usize, wraps: bool) -> usize {
-    if wraps { crate::domain::text::width(&line.text).div_ceil(room.max(1)).max(1) } else { 1 }
+/// Returns the rows of a window in an area.
+fn rows_in<'a>(model: &Model, window: &'a Window, area: Area) -> Rows<'a> {
+    Rows { window, look: model.look, columns: usize::from(area.width), page: area.rows() }
 }
 
 /// Returns the note that output is scrolled horizontally, if so.
@@ -50,47 +54,25 @@ fn apart(piece: Option<Piece>) -> Option<Piece> {
     piece.map(|(text, tone)| (text + "  ", tone))
 }
 
-/// Draws the end of a window.
-fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, left: usize, area: Area) {
-    let room = usize::from(area.width.saturating_sub(2));
-    let count = window.len();
-    let mut chosen: Vec<_> = Vec::new();
-    let mut rows = 0;
-    let from = count.saturating_sub(area.rows() * 4);
-    let candidates: Vec<_> =
-        window.lines(from, count - from).filter(|line| model.look.streams.shows(line.source)).collect();
-    for line in candidates.into_iter().rev() {
-        let tall = height(&line, room, model.look.wraps);
-        if rows + tall > area.rows() && !chosen.is_empty() {
-            break;
-        }
-        rows += tall;
-        chosen.push(line);
-        if rows >= area.rows() {
-            break;
-        }
-    }
-    let mut y = area.y;
-    for line in chosen.iter().rev() {
-        let room = area.y + area.height - y;
-        y += painter.line(Area { y, height: room, ..area }, line, line_look(model, left), model.look.wraps);
+/// Draws the rows of a window from a position. Returns the position.
+fn draw_from(
+    painter: &mut Painter<'_>,
+    rows: &Rows<'_>,
+    at: Position,
+    look: &LineLook,
+    area: Area,
+) -> Position {
+    let at = rows.clamped(at);
+    let (mut y, mut skipped) = (area.y, at.row);
+    for line in rows.window.lines(at.line, usize::MAX).filter(|line| look.options.streams.shows(line.source))
+    {
         if y >= area.y + area.height {
             break;
         }
+        let rest = Area { y, height: area.y + area.height - y, ..area };
+        y += painter.line(rest, &line, look, std::mem::take(&mut skipped));
     }
-}
-
-/// Draws the lines of a window, starting at an index.
-fn from(painter: &mut Painter<'_>, model: &Model, window: &Window, top: usize, left: usize, area: Area) {
-    let look = line_look(model, left);
-    let mut y = area.y;
-    for line in window.lines(top, usize::MAX).filter(|line| model.look.streams.shows(line.source)) {
-        if y >= area.y + area.height {
-            return;
-        }
-        let room = area.y + area.height - y;
-        y += painter.line(Area { y, height: room, ..area }, &line, look, model.look.wraps);
-    }
+    at
 }
 
 fn inside(area: Area) -> Area {
@@ -115,11 +97,12 @@ pub(super) fn preview(
     layout.shows_preview = true;
     let body = inside(area);
     layout.preview = body;
+    if open.comparison.is_some() {
+        return difference(painter, model, open, area, body);
+    }
     let window = open.windows.get(&row.example);
     let mut right = Vec::new();
-    if open.is_diff {
-        right.push(piece("difference to the largest  d ends it", Tone::Dim));
-    } else if let Some(window) = window {
+    if let Some(window) = window {
         right.extend(apart(sideways(model, open)));
         right.push(piece(spoken_bytes(window.next().0), Tone::Dim));
         if window.skipped() > 0 {
@@ -127,9 +110,6 @@ pub(super) fn preview(
         }
     }
     painter.rule(area, &row::preview_title(model, open, row), &right, false);
-    if open.is_diff {
-        return difference(painter, open, row.example, body);
-    }
     let Some(window) = window.filter(|window| !window.is_empty()) else {
         let task = open.job.task(row.example);
         let text = match task {
@@ -141,61 +121,71 @@ pub(super) fn preview(
         painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
         return;
     };
-    match (open.preview_top, row.parting) {
-        (Some(top), _) => from(painter, model, window, top, open.left, body),
+    let rows = rows_in(model, window, body);
+    let at = match (open.preview_top, row.parting) {
+        (Some(top), _) => top,
         // Start two lines before the first one that differs from the largest group.
         (None, Some(parting)) if window.from() == OutputOffset::START && row.lines > 1 => {
             let line = usize::try_from(parting.line).unwrap_or(0);
-            let last = window.len().saturating_sub(body.rows());
-            from(painter, model, window, line.saturating_sub(3).min(last), open.left, body);
+            Position::of_line(line.saturating_sub(3))
         }
-        (None, _) => tail(painter, model, window, open.left, body),
-    }
+        (None, _) => Position::END,
+    };
+    layout.preview_top = draw_from(painter, &rows, at, &line_look(model, open, open.left), body);
 }
 
-/// Draws the lines in which a task's output differs from the largest group.
-fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area) {
-    let Some((largest, _)) = open.largest() else { return };
-    let texts = |task: u32| -> Option<Vec<String>> {
-        let window = open.windows.get(&task)?;
-        Some(window.lines(0, MAX_COMPARED_LINES).map(|line| line.text.clone()).collect())
-    };
-    if task == largest {
-        painter.text(
-            area.x + 1,
-            area.y,
-            area.width,
-            "This is the largest group; the others differ from it.",
-            Tone::Dim,
-        );
+/// Draws the lines in which two outputs differ.
+fn difference(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area, body: Area) {
+    let Some(comparison) = &open.comparison else { return };
+    let name = |task: u32| open.agent(task).map(ToString::to_string).unwrap_or_default();
+    let Some((before, after)) = open.compared() else {
+        let title = [piece("Difference", Tone::Strong)];
+        painter.rule(area, &title, &[piece("d ends it", Tone::Dim)], false);
+        let text = "This is the largest group. Go to another row: its difference is shown; d there compares the two rows.";
+        for (y, line) in (body.y..body.y + body.height).zip(wrapped(text, usize::from(body.width))) {
+            painter.text(body.x, y, body.width, &line, Tone::Dim);
+        }
         return;
+    };
+    let largest = open.largest().filter(|(task, _)| *task == before).map(|(_, count)| count);
+    let of_largest = largest.map_or_else(String::new, |count| format!(" (the largest group, {count})"));
+    let title = [
+        piece("- ", Tone::Bad),
+        piece(name(before), Tone::Strong),
+        piece(of_largest, Tone::Dim),
+        piece("  + ", Tone::Good),
+        piece(name(after), Tone::Strong),
+    ];
+    let lines = &comparison.lines;
+    let top = comparison.top.min(lines.len().saturating_sub(body.rows()));
+    let below = lines.len().saturating_sub(top + body.rows());
+    let mut right = Vec::new();
+    right.extend(apart(sideways(model, open)));
+    if below > 0 {
+        right.push(piece(format!("{below} below  "), Tone::Dim));
     }
-    let (Some(before), Some(after)) = (texts(largest), texts(task)) else { return };
-    let (before, after): (Vec<&str>, Vec<&str>) =
-        (before.iter().map(String::as_str).collect(), after.iter().map(String::as_str).collect());
-    let diff = similar::TextDiff::from_slices(&before, &after);
-    let mut lines: Vec<(&str, String, Tone)> = Vec::new();
-    for group in diff.grouped_ops(2) {
-        if !lines.is_empty() {
-            lines.push(("", "…".to_owned(), Tone::Dim));
-        }
-        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
-            let (sign, tone) = match change.tag() {
-                similar::ChangeTag::Delete => ("- ", Tone::Bad),
-                similar::ChangeTag::Insert => ("+ ", Tone::Good),
-                similar::ChangeTag::Equal => ("  ", Tone::Dim),
-            };
-            lines.push((sign, change.value().to_owned(), tone));
-        }
-    }
+    right.push(piece("d ends it", Tone::Dim));
+    painter.rule(area, &title, &right, false);
     if lines.is_empty() {
-        let text = "The loaded parts are equal; the tasks end differently, or differ later.";
-        painter.text(area.x + 1, area.y, area.width, text, Tone::Dim);
+        let text = "The loaded parts are equal; the tasks end differently, or differ elsewhere.";
+        painter.text(body.x, body.y, body.width, text, Tone::Dim);
     }
-    let top = open.preview_top.unwrap_or(0).min(lines.len().saturating_sub(area.rows()));
-    for (y, (sign, text, tone)) in (area.y..area.y + area.height).zip(lines.iter().skip(top)) {
-        let text: String = text.chars().skip(open.left).collect();
-        painter.pieces(area.x, y, area.width, &[piece(*sign, *tone), piece(text, *tone)]);
+    for (y, line) in (body.y..body.y + body.height).zip(lines.iter().skip(top)) {
+        let (sign, tone) = match line.change {
+            Change::Same => ("  ", Tone::Dim),
+            Change::Removed => ("- ", Tone::Bad),
+            Change::Added => ("+ ", Tone::Good),
+            Change::LeftOut => ("…", Tone::Dim),
+        };
+        let mut skip = open.left;
+        let mut pieces = vec![piece(sign, tone)];
+        for (text, is_changed) in &line.parts {
+            let (hidden, cells) = beginning(text, skip);
+            skip -= cells.min(skip);
+            let tone = if *is_changed && line.parts.len() > 1 { Tone::Match } else { tone };
+            pieces.push(piece(&text[hidden.len()..], tone));
+        }
+        painter.pieces(body.x, y, body.width, &pieces);
     }
 }
 
@@ -275,7 +265,10 @@ pub(super) fn grid(
         }
         let body = inside(inner);
         match window {
-            Some(window) if !window.is_empty() => tail(painter, model, window, 0, body),
+            Some(window) if !window.is_empty() => {
+                let (rows, look) = (rows_in(model, window, body), line_look(model, open, 0));
+                draw_from(painter, &rows, Position::END, &look, body);
+            }
             _ => painter.text(body.x, body.y, body.width, "no output", Tone::Dim),
         }
         layout.panes.push((task.index, pane));
@@ -302,14 +295,16 @@ pub(super) fn stream(
     let shown = lines.iter().enumerate().skip(from).take(end - from);
     let shown = shown.filter(|(_, (_, line))| model.look.streams.shows(line.source));
     let found = open.stream.found_at();
+    let mut look = line_look(model, open, open.left);
+    look.options.wraps = false;
     for (y, (at, (task, line))) in (area.y..).zip(shown) {
         let name = open.agent(*task).map(ToString::to_string).unwrap_or_default();
         painter.text(area.x + 1, y, prefix, &name, name_tone(&name));
         let x = area.x + 1 + prefix;
         let body = Area { x, y, width: area.width.saturating_sub(prefix + 1), height: 1 };
-        painter.line(body, line, line_look(model, open.left), false);
+        painter.line(body, line, &look, 0);
         if found.is_some_and(|found| found == at) {
-            painter.highlight(area.x, y, area.width);
+            painter.text(area.x, y, 1, "▌", Tone::Key);
         }
     }
     if lines.is_empty() {
@@ -372,18 +367,22 @@ pub(super) fn output(
         painter.text(body.x, body.y, body.width, text, Tone::Dim);
         return;
     }
-    if output.follows {
-        tail(painter, model, &output.window, open.left, body);
-    } else {
-        from(painter, model, &output.window, output.top, open.left, body);
-        if let Some(found) = output.found {
-            let at = output.window.place_of(found);
-            if let Some(row) = at.checked_sub(output.top).and_then(|row| u16::try_from(row).ok())
-                && row < body.height
-                && !model.look.wraps
-            {
-                painter.highlight(body.x, body.y + row, body.width);
+    let (rows, look) = (rows_in(model, &output.window, body), line_look(model, open, open.left));
+    let at = if output.follows { Position::END } else { output.top };
+    let top = draw_from(painter, &rows, at, &look, body);
+    let found = output.found.filter(|_| !output.follows).map(|found| output.window.place_of(found));
+    if let Some(found) = found {
+        let mut y = usize::from(body.y);
+        for line in top.line..=found {
+            let skipped = if line == top.line { top.row } else { 0 };
+            let tall = rows.height_at(line).saturating_sub(skipped);
+            for row in y..(y + tall).min(usize::from(body.y + body.height)) {
+                if line == found {
+                    let y = u16::try_from(row).unwrap_or(u16::MAX);
+                    painter.text(body.x.saturating_sub(1), y, 1, "▌", Tone::Key);
+                }
             }
+            y += tall;
         }
     }
 }
