@@ -83,7 +83,7 @@ impl Master {
             token: token.to_string(),
             expires_ms,
             port: self.port,
-            address_guess: address_guess(self.port),
+            address_guess: address_guess(&self.address),
             id,
             terms: *terms,
         })
@@ -114,7 +114,7 @@ impl Master {
             expires_ms: invited.login_expires_ms,
             token: token.map(|token| token.to_string()),
             port: self.port,
-            address_guess: address_guess(self.port),
+            address_guess: address_guess(&self.address),
         })
     }
 
@@ -159,9 +159,14 @@ async fn check_user(users: &Users, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// Returns the first global address of this machine, with the port. This is a guess, since only other
-/// machines know which address they can reach.
-fn address_guess(port: u16) -> Option<String> {
+/// Returns the address on which the master listens or, if it listens on all of them, the first global one of this machine. This
+/// is a guess, since only other machines know which address they can reach.
+fn address_guess(bound: &str) -> Option<String> {
+    let bound: std::net::SocketAddr = bound.parse().ok()?;
+    let port = bound.port();
+    if !bound.ip().is_unspecified() {
+        return Some(HostPort::new(bound.ip().to_string(), port).to_string());
+    }
     let global = |address: &std::net::IpAddr| match address {
         std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
         std::net::IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::filter;
 use crate::domain::{
     agent::{AgentState, AgentView, Facts},
     fingerprint::Fingerprint,
@@ -235,12 +236,13 @@ impl Fleet {
     pub fn arrange(&mut self) {
         self.is_stale = false;
         let place = self.cursor_place();
-        let matching = self.matching(&self.filter);
-        let mut rows: Vec<(&RowKey, &AgentView)> = self
-            .agents
-            .iter()
-            .filter(|(key, _)| matching.as_ref().is_none_or(|matching| matching.contains(*key)))
-            .collect();
+        let screen_row = place.map_or(0, |place| place.saturating_sub(self.top));
+        let mut rows: Vec<(&RowKey, &AgentView)> = self.agents.iter().collect();
+        let filtered: Vec<_> = rows.iter().map(|(key, agent)| (*agent, key.waiting.is_some())).collect();
+        if let Some(matches) = filter::matching(&self.filter, &filtered) {
+            let mut matches = matches.into_iter();
+            rows.retain(|_| matches.next().unwrap_or(false));
+        }
         let largest_first = |rows: &mut Vec<(&RowKey, &AgentView)>, figure: fn(&Facts) -> f64| {
             let of = |agent: &AgentView| agent.facts.as_ref().map_or(-1.0, figure);
             rows.sort_by(|(_, a), (_, b)| of(b).total_cmp(&of(a)));
@@ -267,33 +269,10 @@ impl Fleet {
             let place = place.unwrap_or(0).min(self.shown.len().saturating_sub(1));
             self.cursor = self.shown.get(place).cloned();
         }
-    }
-
-    /// Returns the rows that match a filter; `None` for all. A filter that parses as a target is one;
-    /// `state:late` and `role:web` are short for `@state:late` and `@role:web`. Any other filter is searched
-    /// for in the text of all columns.
-    fn matching(&self, filter: &str) -> Option<BTreeSet<RowKey>> {
-        let filter = filter.trim();
-        if filter.is_empty() {
-            return None;
+        // The row under the cursor stays where it is on the screen.
+        if place.is_some_and(|before| self.cursor_place() != Some(before)) {
+            self.top = self.cursor_place().unwrap_or(0).saturating_sub(screen_row);
         }
-        let expression = match filter.split_once(':') {
-            Some((key, value)) if !filter.contains('@') && !key.is_empty() && !value.is_empty() => {
-                Some(format!("@{filter}"))
-            }
-            _ if filter.contains(['@', '*', '[', '!', '&', '^', ',']) => Some(filter.to_owned()),
-            _ => None,
-        };
-        let is_text = |agent: &AgentView| contains(agent, &filter.to_lowercase());
-        if let Some(target) = expression.and_then(|text| text.parse::<Target>().ok()) {
-            let rows: Vec<&RowKey> = self.agents.keys().collect();
-            let candidates: Vec<Candidate<'_>> = self.agents.values().map(Candidate::from).collect();
-            let names = target.evaluate(&candidates).agents;
-            // A pending key has no labels, but it has a state.
-            let is_wanted = |key: &&&RowKey| names.contains(&key.name);
-            return Some(rows.iter().filter(is_wanted).map(|key| (*key).clone()).collect());
-        }
-        Some(self.agents.iter().filter(|(_, agent)| is_text(agent)).map(|(key, _)| key.clone()).collect())
     }
 
     /// Returns the position of the cursor in the shown rows.
@@ -331,6 +310,19 @@ impl Fleet {
             self.cursor = self.shown.get(place).cloned();
         }
         found.is_some()
+    }
+
+    /// Returns the number of rows before a place that need attention.
+    #[must_use]
+    pub fn urgent_above(&self, place: usize) -> usize {
+        let needs = |row: &&RowKey| self.agents.get(row).is_some_and(|agent| attention(agent) < NO_ATTENTION);
+        // Sorted by urgency, they are all at the beginning.
+        let urgent = self.shown[..place.min(self.shown.len())].iter();
+        if self.sort == SortBy::Attention {
+            urgent.take_while(needs).count()
+        } else {
+            urgent.filter(needs).count()
+        }
     }
 
     /// Returns the agents that a target matches, in natural order.
@@ -395,21 +387,6 @@ pub(crate) fn memory_percent(facts: &Facts) -> u32 {
     let taken = u128::from(facts.memory_total.saturating_sub(facts.memory_available));
     let percent = (taken * 100).checked_div(u128::from(facts.memory_total)).unwrap_or(0);
     u32::try_from(percent).unwrap_or(100)
-}
-
-fn contains(agent: &AgentView, text: &str) -> bool {
-    let has = |field: &str| field.to_lowercase().contains(text);
-    has(agent.name.as_str())
-        || has(agent.state.word())
-        || has(agent.link_word())
-        || has(&agent.address)
-        || has(agent.version.as_str())
-        || agent.labels.iter().any(|(key, value)| has(&format!("{}={}", key.as_str(), value.as_str())))
-        || agent
-            .last_job
-            .as_ref()
-            .and_then(|last| last.state.outcome())
-            .is_some_and(|outcome| has(&outcome.brief()))
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Layout {
     pub command: Area,
     /// The lines of the layer over the panes.
     pub overlay: Area,
+    /// The index of its first visible line.
+    pub overlay_top: usize,
     /// The position of the terminal's cursor; `None` if it is hidden.
     pub cursor: Option<(u16, u16)>,
     /// What has the attention, where no cursor is shown: the terminal's hidden cursor stands there, for screen readers and

@@ -66,11 +66,24 @@ impl Model {
         }
     }
 
+    /// Reports whether `q` closes a layer instead of ending the program.
+    #[must_use]
+    pub fn has_layer(&self) -> bool {
+        let in_job = self.focus == Focus::Job;
+        !self.overlays.is_empty() || self.is_zoomed || in_job || !self.fleet.filter.is_empty()
+    }
+
+    /// Reports whether Enter creates the line that starts an agent on another machine: in an empty fleet.
+    #[must_use]
+    pub fn creates_join_line(&self) -> bool {
+        let is_fleet = self.overlays.is_empty() && self.focus == Focus::Fleet;
+        is_fleet && self.fleet.is_empty() && self.fleet.is_complete && !self.settings.read_only
+    }
+
     /// Reports whether an action is performed only if its key comes alone.
     #[must_use]
     pub fn needs_care(&self, action: Action) -> bool {
-        // In an empty fleet, Enter creates a join token.
-        action.needs_care() || (action == Action::Open && self.focus == Focus::Fleet && self.fleet.is_empty())
+        action.needs_care() || (action == Action::Open && self.creates_join_line())
     }
 
     /// Checks whether an action is possible now.
@@ -94,6 +107,13 @@ impl Model {
                 Some(open) if open.job.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
                 Some(_) => no("no task of this job has failed"),
             },
+            A::Open | A::Pick | A::Difference | A::Save | A::Pager | A::CopyRow | A::Shell
+                if self.overlays.is_empty()
+                    && self.focus == Focus::Job
+                    && open.is_some_and(|open| open.view == View::Stream && open.output.is_none()) =>
+            {
+                no("the stream has no rows: v goes to them")
+            }
             A::LoadAgain if self.history_cursor().is_some() => Ok(()),
             A::LoadAgain | A::Save | A::Pager if open.is_none() => no("no job is open"),
             A::Save | A::Pager if open.is_some_and(|open| open.current_task().is_none()) => {

@@ -3,6 +3,7 @@
 pub(crate) mod burst;
 pub(crate) mod command;
 pub(crate) mod difference;
+mod filter;
 pub(crate) mod fleet;
 pub mod job;
 mod layout;

@@ -123,6 +123,8 @@ pub enum Overlay {
         lines: Vec<String>,
         /// The line that `y` copies.
         copy: Option<String>,
+        /// The number of lines above the screen.
+        top: usize,
     },
 }
 

@@ -87,6 +87,19 @@ impl Rows<'_> {
         self.window.lines(line, 1).next().map_or(0, |line| height(&line, self.look, self.columns))
     }
 
+    /// Returns the number of rows of the window, at most a number.
+    #[must_use]
+    pub(crate) fn rows_up_to(&self, most: usize) -> usize {
+        let mut rows = 0;
+        for line in 0..self.window.len() {
+            rows += self.height_at(line);
+            if rows >= most {
+                return most;
+            }
+        }
+        rows
+    }
+
     /// Returns the position at which the last row of the window is the last row of the pane.
     #[must_use]
     pub(crate) fn last_top(&self) -> Position {

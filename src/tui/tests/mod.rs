@@ -6,6 +6,7 @@ mod cells;
 mod hands;
 mod harness;
 mod properties;
+mod room;
 mod screens;
 mod scrolling;
 mod streams;

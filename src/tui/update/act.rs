@@ -132,9 +132,14 @@ fn copy_report(model: &Model, cmds: &mut Vec<Cmd>) {
 
 /// Shows the keys that quit and cancel.
 fn interrupt(model: &mut Model) {
-    let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none());
-    let cancel = job.map_or_else(String::new, |open| format!(" · X cancels job {}", open.job.number));
-    model.say(format!("q quits{cancel}"));
+    let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none()).map(|open| open.job.number);
+    let close = if model.has_layer() { "q closes; the last q quits" } else { "q quits" };
+    let cancel = match (job, model.focus == Focus::Job && model.overlays.is_empty()) {
+        (Some(number), true) => format!(" · X cancels job {number}"),
+        (Some(number), false) => format!(" · 2 goes to job {number}, where X cancels it"),
+        (None, _) => String::new(),
+    };
+    model.say(format!("{close}{cancel}"));
 }
 
 /// Moves the cursor within the command line, or selects another command at its first or last row.
@@ -243,11 +248,8 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return loading::open_job(model, number, cmds);
     }
     if model.focus == Focus::Fleet {
-        if model.fleet.is_empty() {
-            if model.fleet.is_complete && !model.settings.read_only {
-                cmds.push(Cmd::MakeJoinLine);
-            }
-            return;
+        if model.creates_join_line() {
+            cmds.push(Cmd::MakeJoinLine);
         }
         let Some(row) = model.fleet.cursor.clone() else { return };
         if row.waiting.is_none() && model.is_up() {

@@ -30,11 +30,12 @@ pub(super) fn ask_about_key(model: &mut Model, approves: bool) {
         return model.overlays.push(Overlay::Prompt(Box::new(prompt)));
     }
     let (text, asked) = if approves {
-        let warning = if changed { " It replaces the key that is known under this name." } else { "" };
+        let warning = if changed { "This REPLACES the key that is known under this name. " } else { "" };
         let with = if proposed.is_empty() { String::new() } else { format!(" It also accepts: {proposed}.") };
-        (format!("Enroll {name} with the key {digits}?{with}{warning}"), Asked::Approve(row, proposed))
+        let key = digits.short();
+        (format!("{warning}Enroll {name} with the key {key}…?{with}"), Asked::Approve(row, proposed))
     } else {
-        (format!("Reject the pending key {digits} of {name}?"), Asked::Reject(row))
+        (format!("Reject the pending key {}… of {name}?", digits.short()), Asked::Reject(row))
     };
     questions::ask(model, text, Confirmation::Text(name.to_string()), asked);
 }

@@ -38,7 +38,7 @@ fn distance(action: Action, page: usize) -> isize {
 
 /// Moves the cursor or scrolls in the topmost layer or the focused pane.
 pub(super) fn go(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
-    let page = model.layout.overlay.rows();
+    let (page, shown) = (model.layout.overlay.rows(), model.layout.overlay_top);
     let count = match model.overlays.last() {
         Some(Overlay::History { filter, .. }) => model.history_rows(filter).len(),
         _ => 0,
@@ -46,11 +46,14 @@ pub(super) fn go(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     if let Some(overlay) = model.overlays.last_mut() {
         let by = distance(action, page);
         match overlay {
-            Overlay::Help(top) | Overlay::Details { top, .. } => *top = top.saturating_add_signed(by),
+            // From what was on the screen: the end is only known there.
+            Overlay::Help(top) | Overlay::Details { top, .. } | Overlay::Notice { top, .. } => {
+                *top = shown.saturating_add_signed(by);
+            }
             Overlay::History { cursor, .. } => {
                 *cursor = cursor.saturating_add_signed(by).min(count.saturating_sub(1));
             }
-            Overlay::Prompt(_) | Overlay::Question(_) | Overlay::Notice { .. } => {}
+            Overlay::Prompt(_) | Overlay::Question(_) => {}
         }
         return;
     }

@@ -118,7 +118,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::JoinLine(lines) => {
             let copy = lines.iter().find(|line| line.trim_start().starts_with("sloth-runner")).cloned();
             let copy = copy.map(|line| line.trim().to_owned());
-            model.overlays.push(Overlay::Notice { title: "Add an agent".to_owned(), lines, copy });
+            model.overlays.push(Overlay::Notice { title: "Add an agent".to_owned(), lines, copy, top: 0 });
         }
         Msg::Key(_)
         | Msg::Quiet

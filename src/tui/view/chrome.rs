@@ -6,7 +6,7 @@ use super::paint::{Painter, Piece, first_visible, piece};
 use crate::{
     domain::{
         agent::AgentState,
-        text::{form, middle_clipped, plural, strip_control, visible, width},
+        text::{form, middle_clipped, plural, strip_control, visible, width, wrapped},
         time::short_age,
     },
     tui::{
@@ -64,19 +64,27 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
     }
 }
 
-/// Draws the line that reports that the master does not answer, if so.
-pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bool {
-    let Connection::Down { since, next_try, reason } = &model.connection else { return false };
+/// Returns the lines that say that the master does not answer. What matters most comes first.
+pub(super) fn banner_lines(model: &Model, width: u16) -> Vec<String> {
+    let Connection::Down { since, next_try, reason } = &model.connection else { return Vec::new() };
     let now = model.now.monotonic;
     let text = format!(
-        " {}: no answer for {} s ({}), next try in {} s. Your line is kept; nothing was sent.",
+        "{}: no answer for {} s, next try in {} s. Your line is kept; nothing was sent. ({})",
         strip_control(model.master_name()),
         now.saturating_sub(*since).as_secs(),
-        strip_control(reason),
         next_try.saturating_sub(now).as_secs() + 1,
+        strip_control(reason),
     );
-    painter.text(area.x, area.y, area.width, &text, Tone::Bad);
-    true
+    wrapped(&text, usize::from(width.saturating_sub(2)))
+}
+
+/// Draws the lines that say that the master does not answer. They are not dimmed with the data that may be out of date.
+pub(super) fn banner(painter: &mut Painter<'_>, lines: &[String], area: Area) {
+    let theme = std::mem::replace(&mut painter.theme.is_stale, false);
+    for (y, line) in (area.y..area.y + area.height).zip(lines) {
+        painter.text(area.x + 1, y, area.width.saturating_sub(2), line, Tone::Bad);
+    }
+    painter.theme.is_stale = theme;
 }
 
 /// Draws the title and the text of the command line.
@@ -96,11 +104,13 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         }
         all => {
             left.push(piece(format!("{} agents", all.len()), Tone::Strong));
-            let room = usize::from(area.width / 3).max(12);
-            left.push(piece(
-                format!("  {}", middle_clipped(&recipients.target, room, painter.theme.mark())),
-                Tone::Plain,
-            ));
+            // The options decide what runs, so they have room before the names.
+            let taken = usize::from(painter.width_of(&left)) + width(&model.command.options) + 10;
+            let room = usize::from(area.width / 3).max(12).min(usize::from(area.width).saturating_sub(taken));
+            if room >= 8 {
+                let target = middle_clipped(&recipients.target, room, painter.theme.mark());
+                left.push(piece(format!("  {target}"), Tone::Plain));
+            }
         }
     }
     let hidden = model.fleet.hidden_picks();
@@ -139,12 +149,15 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
             ));
         }
     }
-    for (at, (text, tone)) in notes.iter().enumerate() {
-        right.push(piece(format!("{}{text}", if at > 0 { ", " } else { "" }), *tone));
+    // Options that were given decide what runs, so they come first; notes are dropped before them where space is short.
+    if model.command.options.is_empty() {
+        notes.push(("all at once, no timeout".to_owned(), Tone::Dim));
+    } else {
+        right.push(piece(model.command.options.clone(), Tone::Key));
     }
-    let options =
-        if model.command.options.is_empty() { "all at once, no timeout" } else { &model.command.options };
-    right.push(piece(format!("{}{options}", if right.is_empty() { "" } else { "  " }), Tone::Dim));
+    for (text, tone) in notes {
+        right.push(piece(format!("{}{text}", if right.is_empty() { "" } else { ", " }), tone));
+    }
     painter.rule(area, &left, &right, is_focused);
     let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     layout.command = body;
@@ -177,26 +190,47 @@ fn skip_cells(text: &str, cells: usize) -> String {
     text[start.len()..].to_owned()
 }
 
-/// Draws a question above the footer.
+/// Returns the number of rows of a question, which takes the place of the footer too.
+pub(super) fn question_rows(question: &Question, width: u16) -> u16 {
+    let lines = wrapped(&question.text, usize::from(width.saturating_sub(2))).len();
+    u16::try_from(lines).unwrap_or(u16::MAX).saturating_add(2)
+}
+
+/// Draws a question in place of the footer.
 pub(super) fn question(painter: &mut Painter<'_>, question: &Question, area: Area, layout: &mut Layout) {
     painter.rule(area, &[piece("Question", Tone::Strong)], &[], true);
-    painter.text(area.x + 1, area.y + 1, area.width.saturating_sub(2), &question.text, Tone::Waiting);
+    let room = area.width.saturating_sub(2);
+    let last = area.y + area.height.saturating_sub(1);
+    for y in area.y + 1..=last {
+        painter.text(area.x, y, area.width, &" ".repeat(usize::from(area.width)), Tone::Plain);
+    }
+    for (y, line) in (area.y + 1..last).zip(wrapped(&question.text, usize::from(room))) {
+        painter.text(area.x + 1, y, room, &line, Tone::Waiting);
+    }
     let how = match &question.expects {
         Confirmation::Yes => "y is yes; any other key is no ".to_owned(),
         Confirmation::Text(text) => {
             format!("Type {text} and Enter; anything else is no: {}", question.typed)
         }
     };
-    let y = area.y + 2;
-    painter.text(area.x + 1, y, area.width.saturating_sub(2), &how, Tone::Plain);
+    painter.text(area.x + 1, last, room, &how, Tone::Plain);
     let x = area.x + 1 + u16::try_from(width(&how)).unwrap_or(0);
-    layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), y));
+    layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), last));
 }
 
 /// Returns the number of rows of a prompt, including its choices.
 pub(super) fn prompt_rows(model: &Model, prompt: &Prompt) -> u16 {
-    let choices = u16::try_from(model.choices(prompt).len().min(12)).unwrap_or(0);
-    2 + choices
+    let choices = model.choices(prompt).len().min(12);
+    let rows = 2 + choices + problem_lines(prompt, model.layout.size.0).len();
+    u16::try_from(rows).unwrap_or(u16::MAX)
+}
+
+/// Returns the lines about the problem with the text of a prompt.
+fn problem_lines(prompt: &Prompt, width: u16) -> Vec<String> {
+    if prompt.problem.is_empty() {
+        return Vec::new();
+    }
+    wrapped(&prompt.problem, usize::from(width.saturating_sub(2)))
 }
 
 /// Draws a prompt with its choices above it.
@@ -222,9 +256,7 @@ pub(super) fn prompt(
         PromptKind::Label => ("Labels: role=web dc=ams old-", ""),
     };
     let mut right = Vec::new();
-    if !prompt.problem.is_empty() {
-        right.push(piece(prompt.problem.clone(), Tone::Bad));
-    } else if prompt.kind == PromptKind::Target {
+    if prompt.problem.is_empty() && prompt.kind == PromptKind::Target {
         let text = prompt.value();
         if let Ok(target) = text.trim().parse::<crate::domain::target::Target>() {
             let matched = model.fleet.evaluate(&target).agents;
@@ -235,6 +267,9 @@ pub(super) fn prompt(
         }
     }
     painter.rule(area, &[piece(title, Tone::Strong)], &right, true);
+    for (y, line) in (area.y + 1..area.y + area.height).zip(problem_lines(prompt, area.width)) {
+        painter.text(area.x + 1, y, area.width.saturating_sub(2), &line, Tone::Bad);
+    }
     let choices = model.choices(prompt);
     let room = area.rows().saturating_sub(2);
     let top = first_visible(0, prompt.choice, room, choices.len());
@@ -322,8 +357,14 @@ pub(in crate::tui) fn hints(model: &Model) -> Vec<(&'static str, &'static str)> 
                 ),
                 _ => true,
             };
-            if !binding.hint.is_empty() && is_useful && model.may(binding.action).is_ok() {
-                hints.push((key, binding.hint));
+            let hint = match binding.action {
+                Action::Quit if model.has_layer() => "close",
+                Action::Close if model.has_layer() => "",
+                Action::Open if model.creates_join_line() => "add an agent",
+                _ => binding.hint,
+            };
+            if !hint.is_empty() && is_useful && model.may(binding.action).is_ok() {
+                hints.push((key, hint));
             }
         }
     }

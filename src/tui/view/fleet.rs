@@ -7,7 +7,7 @@ use crate::{
     domain::{
         agent::{AgentState, AgentView},
         sign::Sign,
-        text::width,
+        text::{middle_clipped, width},
         time::{UnixMs, short_age},
     },
     tui::{
@@ -186,7 +186,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
     let is_focused = model.focus == Focus::Fleet && model.overlays.is_empty();
     let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
     if model.fleet.is_empty() {
-        title(painter, model, area, is_focused, 0);
+        title(painter, model, area, is_focused, (0, 0));
         empty(painter, model, body);
         layout.fleet = Area { height: 0, ..body };
         return;
@@ -221,6 +221,12 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         let mut x = area.x + 3;
         for (column, wide) in &columns {
             let (text, tone) = column.cell(agent, model.now.unix_ms);
+            // Long names mostly differ at their end.
+            let text = if *column == Column::Name {
+                middle_clipped(&text, *wide, painter.theme.mark())
+            } else {
+                text
+            };
             painter.text(x, y, room(*wide, x, area), &text, tone);
             x = x.saturating_add(room(wide + 2, x, area));
         }
@@ -229,7 +235,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
             layout.point = Some((area.x + 3, y));
         }
     }
-    title(painter, model, area, is_focused, shown.len().saturating_sub(top + visible.len()));
+    title(painter, model, area, is_focused, (top, shown.len().saturating_sub(top + visible.len())));
 }
 
 fn room(wide: usize, x: u16, area: Area) -> u16 {
@@ -242,7 +248,13 @@ fn top_of(model: &Model, rows: usize) -> usize {
     first_visible(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
 }
 
-fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool, below: usize) {
+fn title(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    area: Area,
+    is_focused: bool,
+    (above, below): (usize, usize),
+) {
     let fleet = &model.fleet;
     let (shown, all) = (fleet.shown().len(), fleet.len());
     let tone = if is_focused { Tone::Strong } else { Tone::Plain };
@@ -268,9 +280,16 @@ fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool,
         let gap = if right.is_empty() { "" } else { "  " };
         right.push(piece(format!("{gap}by {}", fleet.sort.word()), Tone::Dim));
     }
-    if below > 0 {
-        let gap = if right.is_empty() { "" } else { "  " };
-        right.push(piece(format!("{gap}{below} below"), Tone::Dim));
+    let urgent = fleet.urgent_above(above);
+    for (count, word, tone) in [
+        (urgent, "urgent above", Tone::Waiting),
+        (above - urgent, "above", Tone::Dim),
+        (below, "below", Tone::Dim),
+    ] {
+        if count > 0 {
+            let gap = if right.is_empty() { "" } else { "  " };
+            right.push(piece(format!("{gap}{count} {word}"), tone));
+        }
     }
     painter.rule(area, &left, &right, is_focused);
 }

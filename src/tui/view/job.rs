@@ -8,7 +8,7 @@ use super::{
 use crate::{
     domain::{
         plan::GateState,
-        text::{middle_clipped, plural, spoken_bytes, strip_control, width},
+        text::{middle_clipped, plural, spoken_bytes, strip_control, width, wrapped},
         time::stopwatch,
     },
     tui::{
@@ -43,18 +43,13 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
     if let GateState::Held(reason) = &open.job.gate.state
         && body.height > 2
     {
-        let y = body.y + body.height - 1;
         let waits = open.job.tasks.iter().filter(|task| task.state.outcome().is_none()).count();
-        let gate = [
-            piece(format!(" {}, {waits} wait", strip_control(reason)), Tone::Waiting),
-            piece("  ·  ", Tone::Dim),
-            piece("P", Tone::Key),
-            piece(" promote  ", Tone::Plain),
-            piece("S", Tone::Key),
-            piece(" stop", Tone::Plain),
-        ];
-        painter.pieces(body.x, y, body.width, &gate);
-        body.height -= 1;
+        let lines = gate_lines(model, &strip_control(reason), waits, body.width);
+        let rows = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(body.height - 1);
+        body.height -= rows;
+        for (y, line) in (body.y + body.height..body.y + body.height + rows).zip(lines) {
+            painter.pieces(body.x + 1, y, body.width.saturating_sub(1), &line);
+        }
     }
     if body.height == 0 {
         return;
@@ -91,6 +86,31 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
             }
         }
     }
+}
+
+/// Returns the lines about a gate: first the keys that leave it, where they work, then why the job waits.
+fn gate_lines(model: &Model, reason: &str, waits: usize, width: u16) -> Vec<Vec<Piece>> {
+    let in_job = model.focus == Focus::Job && model.overlays.is_empty();
+    let keys = match (model.settings.read_only, in_job) {
+        (true, _) => Vec::new(),
+        (false, true) => {
+            vec![
+                piece("P", Tone::Key),
+                piece(" promote  ", Tone::Plain),
+                piece("S", Tone::Key),
+                piece(" stop  ", Tone::Plain),
+            ]
+        }
+        (false, false) => vec![piece("Waits at a gate: go to the job to promote or stop it.  ", Tone::Plain)],
+    };
+    let reason = format!("{reason}, {waits} wait");
+    let room = usize::from(width.saturating_sub(2));
+    let used: usize = keys.iter().map(|(text, _)| crate::domain::text::width(text)).sum();
+    if used + crate::domain::text::width(&reason) <= room {
+        return vec![[keys, vec![piece(reason, Tone::Waiting)]].concat()];
+    }
+    let reason = wrapped(&reason, room).into_iter().map(|line| vec![piece(line, Tone::Waiting)]);
+    std::iter::once(keys).filter(|keys| !keys.is_empty()).chain(reason).collect()
 }
 
 fn first_line(open: &JobScreen) -> String {
@@ -136,13 +156,6 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
             rest.push(piece(format!("  /{}", strip_control(&open.search)), Tone::Waiting));
         }
     }
-    if area.width >= MIN_WIDTH_FOR_COMMAND {
-        let used = painter.width_of(&left) + painter.width_of(&rest) + 14;
-        let room = usize::from(area.width.saturating_sub(used));
-        let command = crate::domain::text::clipped(&first_line(open), room.min(60), painter.theme.mark());
-        left.push(piece(format!("  {command}"), Tone::Dim));
-    }
-    left.extend(rest);
     let words: Vec<Piece> = if area.width >= 120 {
         View::ALL
             .iter()
@@ -155,6 +168,14 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     } else {
         vec![piece(open.view.word(), Tone::Dim)]
     };
+    if area.width >= MIN_WIDTH_FOR_COMMAND {
+        // The name of the view is never dropped.
+        let used = painter.width_of(&left) + painter.width_of(&rest) + painter.width_of(&words) + 8;
+        let room = usize::from(area.width.saturating_sub(used));
+        let command = crate::domain::text::clipped(&first_line(open), room.min(60), painter.theme.mark());
+        left.push(piece(format!("  {command}"), Tone::Dim));
+    }
+    left.extend(rest);
     painter.rule(area, &left, &words, is_focused);
 }
 

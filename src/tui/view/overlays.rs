@@ -8,7 +8,7 @@ use crate::{
         agent::{AgentState, AgentView, LastSeen},
         job::Job,
         name::Labels,
-        text::{clipped, pad_to_width, spoken_bytes, strip_control, width},
+        text::{clipped, pad_to_width, spoken_bytes, strip_control, width, wrapped},
         time::{UnixMs, local_time, short_age, short_duration},
     },
     tui::{
@@ -21,11 +21,17 @@ use crate::{
     },
 };
 
+/// The width of the name of a field.
+const FIELD_NAME_WIDTH: usize = 14;
+
 /// Draws scrolled lines of pieces.
 fn lines(painter: &mut Painter<'_>, area: Area, all: &[Vec<Piece>], top: usize, layout: &mut Layout) {
+    let room = usize::from(area.width.saturating_sub(2));
+    let all: Vec<Vec<Piece>> = all.iter().flat_map(|line| wrapped_pieces(line, room)).collect();
     layout.overlay = area;
     layout.point = Some((area.x + 1, area.y));
     let top = top.min(all.len().saturating_sub(area.rows()));
+    layout.overlay_top = top;
     for (y, line) in (area.y..area.y + area.height).zip(all.iter().skip(top)) {
         painter.pieces(area.x + 1, y, area.width.saturating_sub(2), line);
     }
@@ -41,6 +47,31 @@ fn lines(painter: &mut Painter<'_>, area: Area, all: &[Vec<Piece>], top: usize, 
             Tone::Dim,
         );
     }
+}
+
+/// Breaks a line that is too long. What follows a name of a field is aligned with its value.
+fn wrapped_pieces(line: &[Piece], room: usize) -> Vec<Vec<Piece>> {
+    let (before, text, tone) = match line {
+        [(text, tone)] => (None, text, *tone),
+        [name, (text, tone)] if width(&name.0) == FIELD_NAME_WIDTH => (Some(name), text, *tone),
+        _ => return vec![line.to_vec()],
+    };
+    let indent = before.map_or(0, |name| width(&name.0));
+    if indent + width(text) <= room {
+        return vec![line.to_vec()];
+    }
+    let lines = wrapped(text, room.saturating_sub(indent));
+    let first = |at: usize| match before {
+        Some(name) if at == 0 => vec![name.clone()],
+        Some(_) => vec![piece(" ".repeat(indent), Tone::Plain)],
+        None => Vec::new(),
+    };
+    let with = |(at, line): (usize, String)| {
+        let mut pieces = first(at);
+        pieces.push(piece(line, tone));
+        pieces
+    };
+    lines.into_iter().enumerate().map(with).collect()
 }
 
 fn below(area: Area) -> Area {
@@ -73,6 +104,7 @@ pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: us
     layout.overlay = body;
     let tall = body.rows().max(1);
     let top = top.min(all.len().saturating_sub(tall * columns));
+    layout.overlay_top = top;
     for (at, line) in all.iter().skip(top).take(tall * columns).enumerate() {
         let x = body.x + 1 + u16::try_from(at / tall).unwrap_or(0) * column;
         let y = body.y + u16::try_from(at % tall).unwrap_or(0);
@@ -116,7 +148,10 @@ pub(super) fn details(
 }
 
 fn field(name: &str, value: impl Into<String>, tone: Tone) -> Vec<Piece> {
-    vec![piece(pad_to_width(name, 14, ""), Tone::Dim), piece(strip_control(&value.into()), tone)]
+    vec![
+        piece(pad_to_width(name, FIELD_NAME_WIDTH, ""), Tone::Dim),
+        piece(strip_control(&value.into()), tone),
+    ]
 }
 
 /// Formats a fingerprint in groups of four digits on two lines, for comparison by a person.
@@ -138,28 +173,26 @@ fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec
 fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
     let seen_ms = agent.last_seen.map_or(UnixMs(0), |seen| seen.at_ms);
     let since = local_time(seen_ms, model.now.unix_ms, &model.now.zone);
-    let mut all = vec![
+    let mut all = Vec::new();
+    if agent.key_changed {
+        all.push(vec![piece(
+            "Another key is known under this name. Approving this one REPLACES it: right after a reinstall, wrong for a second \
+             machine, which needs its own --name.",
+            Tone::Bad,
+        )]);
+        all.push(Vec::new());
+    }
+    all.extend([
         vec![piece("A machine asks to be enrolled under this name.", Tone::Plain)],
         Vec::new(),
         field("from", agent.address.as_str(), Tone::Plain),
         field("asked", format!("{since}, version {}", agent.version), Tone::Plain),
-    ];
+    ]);
     if !agent.proposed.is_empty() {
         all.push(field("proposes", agent.proposed.to_string(), Tone::Strong));
     }
     all.extend(fingerprint("fingerprint", &agent.fingerprint.to_string(), Tone::Strong));
     all.push(Vec::new());
-    if agent.key_changed {
-        all.push(vec![piece(
-            "Another key is known under this name. Approving this one replaces it:",
-            Tone::Bad,
-        )]);
-        all.push(vec![piece(
-            "right after a reinstall, wrong for a second machine, which needs its own --name.",
-            Tone::Bad,
-        )]);
-        all.push(Vec::new());
-    }
     let (what, asks) = if agent.has_code {
         ("It printed a one-time code when it started, on its own machine.", " enrolls it, with that code; ")
     } else {
@@ -365,11 +398,11 @@ pub(super) fn notice(
     painter: &mut Painter<'_>,
     area: Area,
     title: &str,
-    text: &[String],
+    (text, top): (&[String], usize),
     layout: &mut Layout,
 ) {
     painter.rule(area, &[piece(title, Tone::Strong)], &[piece("q closes", Tone::Dim)], true);
     let all: Vec<Vec<Piece>> =
         text.iter().map(|line| vec![piece(strip_control(line), Tone::Plain)]).collect();
-    lines(painter, below(area), &all, 0, layout);
+    lines(painter, below(area), &all, top, layout);
 }

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         job::Task,
         offset::OutputOffset,
-        text::{beginning, spoken_bytes, wrapped},
+        text::{beginning, middle_clipped, spoken_bytes, strip_control, wrapped},
         time::{short_duration, stopwatch},
     },
     tui::{
@@ -119,6 +119,12 @@ pub(super) fn preview(
             _ => "It printed nothing.",
         };
         painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
+        // What the outcome advises may be longer than its row.
+        let outcome = task.and_then(|task| task.state.outcome()).map(ToString::to_string).unwrap_or_default();
+        let lines = wrapped(&strip_control(&outcome), usize::from(body.width.saturating_sub(1)));
+        for (y, line) in (body.y + 1..body.y + body.height).zip(lines) {
+            painter.text(body.x + 1, y, body.width.saturating_sub(1), &line, Tone::Plain);
+        }
         return;
     };
     let rows = rows_in(model, window, body);
@@ -299,7 +305,8 @@ pub(super) fn stream(
     look.options.wraps = false;
     for (y, (at, (task, line))) in (area.y..).zip(shown) {
         let name = open.agent(*task).map(ToString::to_string).unwrap_or_default();
-        painter.text(area.x + 1, y, prefix, &name, name_tone(&name));
+        let shown = middle_clipped(&name, names, painter.theme.mark());
+        painter.text(area.x + 1, y, prefix, &shown, name_tone(&name));
         let x = area.x + 1 + prefix;
         let body = Area { x, y, width: area.width.saturating_sub(prefix + 1), height: 1 };
         painter.line(body, line, &look, 0);
@@ -353,14 +360,22 @@ pub(super) fn output(
     let mut body = inside(area);
     layout.job = body;
     layout.point = Some((body.x, body.y));
-    if let Some(outcome) = task.state.outcome()
+    let ending = task.state.outcome().map(|outcome| {
+        let text = format!("{} {}", outcome.sign(), strip_control(&outcome.to_string()));
+        (wrapped(&text, usize::from(body.width)), outcome.sign().into())
+    });
+    if let Some((lines, tone)) = ending
         && body.height > 2
     {
-        let y = body.y + body.height - 1;
-        let text = format!("{} {}", outcome.sign(), crate::domain::text::strip_control(&outcome.to_string()));
-        painter.text(body.x, y, body.width, &text, outcome.sign().into());
-        body.height -= 1;
-        layout.job.height -= 1;
+        // Under the last line, or at the bottom.
+        let rows = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(body.height - 1);
+        body.height -= rows;
+        layout.job.height -= rows;
+        let full = rows_in(model, &output.window, body).rows_up_to(body.rows());
+        let y = body.y + u16::try_from(full).unwrap_or(0).max(u16::from(output.window.is_empty()));
+        for (y, line) in (y..y + rows).zip(lines) {
+            painter.text(body.x, y, body.width, &line, tone);
+        }
     }
     if output.window.is_empty() {
         let text = if task.state.outcome().is_some() { "It printed nothing." } else { "No output yet." };

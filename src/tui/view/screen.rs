@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{chrome, fleet, job, overlays, paint::Painter};
 use crate::tui::{
-    model::{Area, Connection, Focus, Layout, Model, Overlay},
+    model::{Area, Asked, Connection, Focus, Layout, Model, Overlay},
     theme::Theme,
 };
 
@@ -43,10 +43,16 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
         main.height -= rows;
         Area { y: main.y + main.height, height: rows, ..*main }
     };
+    let question = match model.overlays.last() {
+        Some(Overlay::Question(question)) => Some(question),
+        _ => None,
+    };
+    // A question takes the place of the footer and, unless it is about the command, of the command line, so that the panes stay as
+    // they are.
+    let mut asks = question.map_or(0, |question| chrome::question_rows(question, width).saturating_sub(1));
     match model.overlays.last() {
-        Some(Overlay::Question(question)) => {
-            let area = bottom(&mut main, 3);
-            chrome::question(&mut painter, question, area, &mut layout);
+        Some(Overlay::Question(question)) if question.asked == Asked::Run => {
+            bottom(&mut main, std::mem::take(&mut asks));
         }
         Some(Overlay::Prompt(prompt)) => {
             let area = bottom(&mut main, chrome::prompt_rows(model, prompt));
@@ -57,13 +63,21 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     if !model.settings.read_only {
         let rows = u16::try_from(model.command.rows().clamp(1, chrome::COMMAND_ROWS)).unwrap_or(1);
         let area = bottom(&mut main, rows + 1);
+        asks = asks.saturating_sub(rows + 1);
         let cursor = layout.cursor;
         chrome::command(&mut painter, model, area, &mut layout);
         layout.cursor = cursor.or(layout.cursor);
     }
-    if matches!(model.connection, Connection::Down { .. }) {
-        let area = bottom(&mut main, 1);
-        chrome::banner(&mut painter, model, area);
+    bottom(&mut main, asks);
+    if let Some(question) = question {
+        let rows = chrome::question_rows(question, width).min(height);
+        let area = Area { x: 0, y: height - rows, width, height: rows };
+        chrome::question(&mut painter, question, area, &mut layout);
+    }
+    let lines = chrome::banner_lines(model, width);
+    if !lines.is_empty() {
+        let area = bottom(&mut main, u16::try_from(lines.len()).unwrap_or(u16::MAX));
+        chrome::banner(&mut painter, &lines, area);
     }
     // A prompt shows its effect in the panes above it; other layers cover the panes.
     let covering = model
@@ -79,8 +93,8 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
         Some(Overlay::History { cursor, filter }) => {
             overlays::history(&mut painter, model, main, *cursor, filter, &mut layout);
         }
-        Some(Overlay::Notice { title, lines, .. }) => {
-            overlays::notice(&mut painter, main, title, lines, &mut layout);
+        Some(Overlay::Notice { title, lines, top, .. }) => {
+            overlays::notice(&mut painter, main, title, (lines, *top), &mut layout);
         }
         Some(Overlay::Prompt(_) | Overlay::Question(_)) | None => {
             panes(&mut painter, model, main, &mut layout);
@@ -167,7 +181,9 @@ fn small(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layo
         Some(Overlay::History { cursor, filter }) => {
             overlays::history(painter, model, main, *cursor, filter, layout);
         }
-        Some(Overlay::Notice { title, lines, .. }) => overlays::notice(painter, main, title, lines, layout),
+        Some(Overlay::Notice { title, lines, top, .. }) => {
+            overlays::notice(painter, main, title, (lines, *top), layout);
+        }
         Some(Overlay::Prompt(_) | Overlay::Question(_)) | None => {
             if model.open.is_some() && model.room != Focus::Fleet {
                 job::draw(painter, model, main, layout);

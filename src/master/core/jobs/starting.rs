@@ -15,7 +15,7 @@ use crate::{
         job::{Job, LeftOut, LeftOutKind, MOST_TASKS, Task},
         name::AgentName,
         outcome::Ending,
-        plan::Gate,
+        plan::{Gate, Plan},
         time::{UnixMs, format_duration},
     },
     master::core::{
@@ -168,7 +168,7 @@ impl Core {
         now: Now,
     ) -> LiveJob {
         self.last_number += 1;
-        let batches = asked.options.plan.batches(names.len());
+        let batches = self.batches(&asked.options.plan, &names);
         let first_wave = asked.options.plan.most_at_once();
         let rows: Vec<TaskRow> = (0u32..)
             .zip(names)
@@ -204,6 +204,31 @@ impl Core {
             command_left_out: 0,
         };
         LiveJob::new(job, asked.options, rows)
+    }
+
+    /// Returns the batch of each task. Canaries are connected agents, if there are enough: others would come to no end with which
+    /// the rest can be compared.
+    fn batches(&self, plan: &Plan, names: &[AgentName]) -> Vec<u32> {
+        let in_order = plan.batches(names.len());
+        if plan.canary.is_none() {
+            return in_order;
+        }
+        let canaries = in_order.iter().filter(|batch| **batch == 0).count();
+        let is_connected = |name: &AgentName| self.agents.get(name).is_some_and(|row| row.session.is_some());
+        let mut left = canaries;
+        let mut is_canary: Vec<bool> = names
+            .iter()
+            .map(|name| {
+                let is_canary = left > 0 && is_connected(name);
+                left -= usize::from(is_canary);
+                is_canary
+            })
+            .collect();
+        for is_canary in is_canary.iter_mut().filter(|is_canary| !**is_canary).take(left) {
+            *is_canary = true;
+        }
+        let mut later = in_order.into_iter().skip(canaries);
+        is_canary.into_iter().map(|is_canary| if is_canary { 0 } else { later.next().unwrap_or(0) }).collect()
     }
 
     /// Returns the time until which a task waits for its agent, on the core's clock.

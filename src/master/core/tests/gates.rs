@@ -238,6 +238,29 @@ fn start_within_applies_to_offline_agents_of_later_batches() {
 }
 
 #[test]
+fn canaries_are_connected_agents_if_there_are_enough() {
+    for (canary, closed, expected) in [
+        (1, vec![1], vec![1]),
+        (2, vec![1, 3], vec![1, 3]),
+        (1, vec![1, 2, 3], vec![3]),
+        (2, vec![], vec![0, 1]),
+    ] {
+        let mut world = World::fleet(4);
+        for session in &closed {
+            world.put(Input::SessionClosed(SessionId(*session)));
+        }
+        let first = world.planned(Plan { canary: Some(canary), ..Plan::default() });
+        assert_eq!(indices(&first), expected, "{canary} without {closed:?}");
+    }
+    let mut world = World::fleet(2);
+    for session in [1, 2] {
+        world.put(Input::SessionClosed(SessionId(session)));
+    }
+    let first = world.planned(Plan { canary: Some(1), ..Plan::default() });
+    assert!(first.is_empty(), "without a connected agent the first one is waited for");
+}
+
+#[test]
 fn more_failures_than_max_failures_stop_a_job() {
     let mut world = World::fleet(6);
     let plan = Plan { fanout: Some(2), max_failures: Some("1".parse().unwrap()), ..Plan::default() };
@@ -295,13 +318,18 @@ fn promoted_output_is_accepted_from_later_tasks() {
 #[test]
 fn a_job_without_an_ended_canary_is_held_once() {
     let mut world = World::fleet(3);
-    world.put(Input::SessionClosed(SessionId(1)));
+    for session in 1..=3 {
+        world.put(Input::SessionClosed(SessionId(session)));
+    }
     let plan =
         Plan { canary: Some(1), stop_if: StopIf { failures: false, differs: true }, ..Plan::default() };
     let options = JobOptions { plan, start_within_ms: Some(0), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "@all", options), JobStart::Live(_)));
     let GateState::Held(reason) = world.gate() else { panic!("{:?}", world.gate()) };
     assert!(reason.starts_with("no canary came to an end"), "{reason}");
+    for number in 2..=3 {
+        world.connect(number + 10, &format!("web-{number}"), "boot");
+    }
     assert!(matches!(world.promote(), Ok(Promoted { .. })));
     assert_eq!(indices(&world.attaches()), [1, 2]);
 }
