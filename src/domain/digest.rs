@@ -1,6 +1,6 @@
 //! The groups of a job, as clients see them: tasks with the same output and the same state.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     frame::Stream,
@@ -15,6 +15,49 @@ use super::{
 pub const SILENT_AFTER: Duration = Duration::from_secs(10);
 /// A running task counts as silent only after this multiple of the median run time of the finished tasks.
 const SILENT_FACTOR: u32 = 3;
+
+/// One line about a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupLine {
+    /// The text.
+    pub text: String,
+    /// The bytes of it that differ from the largest group.
+    pub differing: Range<usize>,
+}
+
+impl GroupLine {
+    fn plain(text: String) -> Self {
+        Self { text, differing: 0..0 }
+    }
+
+    /// Creates a line, and finds the part of it that differs from another one.
+    fn differing(text: String, usual: &str) -> Self {
+        if usual.is_empty() {
+            return Self::plain(text);
+        }
+        let same = |(a, b): &(char, char)| a == b;
+        let length = |(sign, _): (char, char)| sign.len_utf8();
+        let begin: usize = text.chars().zip(usual.chars()).take_while(same).map(length).sum();
+        let (rest, usual) = (&text[begin..], &usual[begin..]);
+        let end: usize = rest.chars().rev().zip(usual.chars().rev()).take_while(same).map(length).sum();
+        Self { differing: begin..text.len() - end, text }
+    }
+
+    fn followed_by(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
+    fn after(self, before: &str) -> Self {
+        let shift = before.len();
+        let differing = self.differing.start + shift..self.differing.end + shift;
+        Self { text: format!("{before}{}", self.text), differing }
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    strip_control(&String::from_utf8_lossy(line))
+}
 
 /// A group of tasks with the same output and the same state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +82,12 @@ pub struct GroupDigest {
     pub first_line: Vec<u8>,
     /// The beginning of the example's last complete line.
     pub last_line: Vec<u8>,
+    /// The beginning of the example's last line on stderr; empty if there is none.
+    pub last_error: Vec<u8>,
+    /// The beginning of the example's line at the difference; empty if it is not known.
+    pub differing_line: Vec<u8>,
+    /// The beginning of the largest group's line at the difference; empty if it is not known, or there is none.
+    pub usual_line: Vec<u8>,
     /// The running tasks without recent output: their indices, and the time of their last output in
     /// milliseconds since the Unix epoch.
     pub quiet: Vec<(u32, UnixMs)>,
@@ -56,34 +105,58 @@ impl GroupDigest {
         self.lines.iter().sum()
     }
 
-    /// Returns one line about the output of tasks that ended, with the details of the outcome.
+    /// Returns one line about the output of tasks that ended, with the details of the outcome: what tells them from others. That is
+    /// the last error of those that failed, and the first line that differs of the others.
+    #[must_use]
+    pub fn ended_line(&self, outcome: &Outcome) -> GroupLine {
+        let detail = detail(outcome);
+        let count = self.line_count();
+        let (line, place) = if !outcome.is_success() && !self.last_error.is_empty() {
+            (GroupLine::plain(shown(&self.last_error)), None)
+        } else if let Some(parting) = self.parting.filter(|_| !self.differing_line.is_empty()) {
+            let line = GroupLine::differing(shown(&self.differing_line), &shown(&self.usual_line));
+            (line, Some(parting).filter(|_| count > 1))
+        } else {
+            (GroupLine::plain(shown(&self.first_line)), None)
+        };
+        let mut rest = Vec::new();
+        let line = match count {
+            0 if detail.as_ref().is_none_or(|_| outcome.killed_by_us()) => {
+                GroupLine::plain("no output".to_owned())
+            }
+            0 => GroupLine::default(),
+            count if line.text.trim().is_empty() => GroupLine::plain(format!("{count} lines")),
+            1 => line,
+            2 => line.followed_by("  (+1 line)"),
+            count => line.followed_by(&format!("  (+{} lines)", count - 1)),
+        };
+        rest.extend(detail);
+        let line = match (place, self.parting.filter(|_| count > 1)) {
+            (Some(parting), _) => line.after(&format!("line {}: ", parting_text(parting))),
+            (None, Some(parting)) => {
+                rest.push(format!("differs from line {}", parting_text(parting)));
+                line
+            }
+            (None, None) => line,
+        };
+        if self.is_long {
+            rest.push("long".to_owned());
+        }
+        rest.into_iter().fold(line, |line, part| {
+            let gap = if line.text.is_empty() { "" } else { "; " };
+            line.followed_by(&format!("{gap}{part}"))
+        })
+    }
+
+    /// Returns the text of `ended_line`.
     #[must_use]
     pub fn ended_text(&self, outcome: &Outcome) -> String {
-        let detail = detail(outcome);
-        let first = strip_control(&String::from_utf8_lossy(&self.first_line));
-        let mut parts = Vec::new();
-        match self.line_count() {
-            0 if detail.as_ref().is_none_or(|_| outcome.killed_by_us()) => parts.push("no output".to_owned()),
-            0 => {}
-            1 => parts.push(first),
-            count if first.trim().is_empty() => parts.push(format!("{count} lines")),
-            2 => parts.push(format!("{first}  (+1 line)")),
-            count => parts.push(format!("{first}  (+{} lines)", count - 1)),
-        }
-        parts.extend(detail);
-        if let Some(parting) = self.parting.filter(|_| self.line_count() > 1) {
-            parts.push(format!("differs from line {}", parting_text(parting)));
-        }
-        if self.is_long {
-            parts.push("long".to_owned());
-        }
-        parts.join("; ")
+        self.ended_line(outcome).text
     }
 
     /// Returns one line about the output of running tasks.
     #[must_use]
     pub fn running_text(&self) -> String {
-        let shown = |line: &[u8]| strip_control(&String::from_utf8_lossy(line));
         let mut text = match self.line_count() {
             0 => "no output yet".to_owned(),
             1 => shown(&self.first_line),
@@ -170,6 +243,34 @@ mod tests {
             task.duration_ns = 20_000_000_000;
         }
         assert_eq!(silence_that_counts(&job), Duration::from_mins(1));
+    }
+
+    #[test]
+    fn a_line_says_what_tells_a_group_from_the_others() {
+        let parting = Some(Parting { stream: Stream::Stdout, line: 3 });
+        let group = GroupDigest {
+            lines: [60, 1],
+            first_line: b"Reading package lists...".to_vec(),
+            last_line: b"Done".to_vec(),
+            last_error: b"E: dpkg was interrupted".to_vec(),
+            differing_line: b"kernel 5.15.0 generic".to_vec(),
+            usual_line: b"kernel 6.1.0 generic".to_vec(),
+            parting,
+            ..GroupDigest::default()
+        };
+        let line = group.ended_line(&Ending::Exited(100).into());
+        assert_eq!(line.text, "E: dpkg was interrupted  (+60 lines); differs from line 3");
+        let line = group.ended_line(&Ending::Exited(0).into());
+        assert_eq!(line.text, "line 3: kernel 5.15.0 generic  (+60 lines)");
+        assert_eq!(&line.text[line.differing], "5.15");
+        let only = GroupDigest { lines: [1, 0], last_error: Vec::new(), ..group.clone() };
+        let line = only.ended_line(&Ending::Exited(1).into());
+        assert_eq!((line.text.as_str(), &line.text[line.differing.clone()]), ("kernel 5.15.0 generic", "5.15"));
+        let unknown = GroupDigest { differing_line: Vec::new(), last_error: Vec::new(), ..group };
+        let line = unknown.ended_line(&Ending::Exited(1).into());
+        assert_eq!(line.text, "Reading package lists...  (+60 lines); differs from line 3");
+        let same = GroupLine::differing("abc".to_owned(), "abcd");
+        assert!(same.text.get(same.differing).is_some_and(str::is_empty), "it only lacks something");
     }
 
     #[test]

@@ -233,6 +233,23 @@ impl Grouping {
         (longer.lines > 0).then_some(longer.last.as_slice())
     }
 
+    /// Returns a task's last complete line of stderr, if there is one.
+    #[must_use]
+    pub fn last_error(&self, task: u32) -> Option<&[u8]> {
+        let place = &self.task(task)?.streams[index(Stream::Stderr)];
+        (place.lines > 0).then_some(place.last.as_slice())
+    }
+
+    /// Returns the beginning of a task's line at a difference, with what is masked left out; `None` if the task has no such line,
+    /// or if it is not stored.
+    #[must_use]
+    pub fn line_at(&self, task: u32, parting: Parting) -> Option<&[u8]> {
+        let tree = &self.trees[index(parting.stream)];
+        let node = self.task(task)?.streams[index(parting.stream)].node;
+        let depth = u32::try_from(parting.line).ok().filter(|depth| *depth <= tree.depth(node))?;
+        tree.text(tree.ancestor(node, depth))
+    }
+
     /// Reports whether two tasks have the same output and the same kind of outcome. If output is missing, the
     /// answer is no.
     #[must_use]
@@ -384,7 +401,7 @@ impl Place {
         if self.lines > limit {
             self.beyond = hash(self.beyond, &line) | 1;
         } else {
-            self.node = tree.step(self.node, hash(0, &line));
+            self.node = tree.step(self.node, hash(0, &line), &line[..line.len().min(PREVIEW)]);
         }
     }
 }

@@ -253,7 +253,7 @@ mod tests {
             for (from, hash, which) in lines {
                 let which = usize::from(which);
                 let from = nodes[which][usize::try_from(from).unwrap() * 7 % nodes[which].len()];
-                let node = trees[which].step(from, hash);
+                let node = trees[which].step(from, hash, b"");
                 nodes[which].push(node);
             }
             let mut standings: Vec<Standing> = Vec::new();

@@ -1,5 +1,6 @@
 //! A prefix tree of lines: a node represents the output of a task so far, and the lowest common ancestor of
-//! two nodes is where the outputs diverge. Stores hashes of lines, not lines.
+//! two nodes is where the outputs diverge. Stores hashes of lines, and the beginnings of the first lines that it is given, until
+//! they take a fixed size: most fleets print few different lines.
 
 use std::collections::HashMap;
 
@@ -8,6 +9,9 @@ pub(super) type NodeId = u32;
 
 /// The node of a task without output.
 pub(super) const ROOT: NodeId = 0;
+
+/// The maximum size of the stored beginnings of lines, in bytes.
+const MAX_TEXT_BYTES: usize = 512 * 1024;
 
 /// The value for no child: the root is never a child.
 const NONE: NodeId = 0;
@@ -30,12 +34,15 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
     /// Children that are not the first child of their parent. Most lines of most fleets do not get here.
     more_children: HashMap<(NodeId, u64), NodeId>,
+    /// The beginnings of the lines of the first nodes, one after the other, and the end of each.
+    texts: Vec<u8>,
+    text_ends: Vec<usize>,
 }
 
 impl Default for Tree {
     fn default() -> Self {
         let root = Node { hash: 0, parent: ROOT, jump: ROOT, depth: 0, first_child: NONE };
-        Self { nodes: vec![root], more_children: HashMap::new() }
+        Self { nodes: vec![root], more_children: HashMap::new(), texts: Vec::new(), text_ends: vec![0] }
     }
 }
 
@@ -44,8 +51,15 @@ impl Tree {
         &self.nodes[id as usize]
     }
 
-    /// Returns the node after one more line, and creates it if needed.
-    pub(super) fn step(&mut self, from: NodeId, hash: u64) -> NodeId {
+    /// Returns the beginning of the line of a node, if it is stored.
+    pub(super) fn text(&self, id: NodeId) -> Option<&[u8]> {
+        let place = id as usize;
+        let from = *self.text_ends.get(place.checked_sub(1)?)?;
+        self.texts.get(from..*self.text_ends.get(place)?)
+    }
+
+    /// Returns the node after one more line, with this hash and this beginning, and creates it if needed.
+    pub(super) fn step(&mut self, from: NodeId, hash: u64, text: &[u8]) -> NodeId {
         let first = self.node(from).first_child;
         if first != NONE && self.node(first).hash == hash {
             return first;
@@ -64,6 +78,11 @@ impl Tree {
             from
         };
         self.nodes.push(Node { hash, parent: from, jump, depth: parent.depth + 1, first_child: NONE });
+        // Once a text did not fit, those after it have no place.
+        if self.texts.len() + text.len() <= MAX_TEXT_BYTES && self.text_ends.len() + 1 == self.nodes.len() {
+            self.texts.extend_from_slice(text);
+            self.text_ends.push(self.texts.len());
+        }
         if first == NONE {
             self.nodes[from as usize].first_child = id;
         } else {
@@ -107,5 +126,7 @@ impl Tree {
     pub(super) fn bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>()
             + self.more_children.capacity() * (size_of::<(NodeId, u64)>() + size_of::<NodeId>() + 1)
+            + self.texts.capacity()
+            + self.text_ends.capacity() * size_of::<usize>()
     }
 }

@@ -142,8 +142,9 @@ impl Digester {
         }
         groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(MAX_GROUPS)).unwrap_or(u32::MAX);
-        let groups =
-            groups.into_iter().take(MAX_GROUPS).map(|group| self.shown(group, UnixMs(now_ms))).collect();
+        let largest = groups.first().map_or(0, |group| group.example);
+        let shown = |group| self.shown(group, largest, UnixMs(now_ms));
+        let groups = groups.into_iter().take(MAX_GROUPS).map(shown).collect();
         Digest {
             changed: std::mem::take(&mut self.changed),
             groups,
@@ -173,7 +174,11 @@ impl Digester {
     }
 
     /// Returns a group as clients see it.
-    fn shown(&self, group: Group, now_ms: UnixMs) -> GroupDigest {
+    fn shown(&self, group: Group, largest: u32, now_ms: UnixMs) -> GroupDigest {
+        let line_at = |task: u32| {
+            let line = group.parted.and_then(|parting| self.grouping.line_at(task, parting));
+            line.unwrap_or_default().to_vec()
+        };
         let first = self.grouping.first_line(group.example);
         GroupDigest {
             outcome: group.outcome,
@@ -185,6 +190,9 @@ impl Digester {
             first_line_stream: first.map(|(stream, _)| stream),
             first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()),
             last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec(),
+            last_error: self.grouping.last_error(group.example).unwrap_or_default().to_vec(),
+            differing_line: line_at(group.example),
+            usual_line: line_at(largest),
             quiet: self.quiet(&group.tasks, now_ms),
             tasks: group.tasks,
         }

@@ -1,9 +1,9 @@
 //! A job as rows: one for each state and output, the most urgent first. Independent of drawing.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, detail, median_duration, parting_text, silence_that_counts},
+    digest::{GroupDigest, GroupLine, detail, median_duration, parting_text, silence_that_counts},
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::Outcome,
@@ -51,6 +51,8 @@ pub struct Row {
     pub since_ms: Option<UnixMs>,
     /// The output, in one line.
     pub text: String,
+    /// The bytes of the text that differ from the largest group.
+    pub differing: Range<usize>,
     /// The task whose output represents the row.
     pub example: u32,
     /// The number of complete lines that the example has printed.
@@ -112,6 +114,7 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
         state,
         since_ms,
         text,
+        differing: 0..0,
         example,
         lines: if is_alone { 0 } else { group.line_count() },
         parting: group.parting,
@@ -130,13 +133,15 @@ pub(crate) fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: UnixMs) -> Vec<
     let mut rows = Vec::new();
     for group in groups {
         if let Some(outcome) = &group.outcome {
+            let GroupLine { text, differing } = group.ended_line(outcome);
             rows.push(Row {
                 tasks: group.tasks.clone(),
                 need: if outcome.is_success() { Need::Ended } else { Need::Failed },
                 outcome: Some(outcome.clone()),
                 state: outcome.brief(),
                 since_ms: None,
-                text: group.ended_text(outcome),
+                text,
+                differing,
                 example: group.example,
                 lines: group.line_count(),
                 parting: group.parting,
@@ -186,6 +191,7 @@ fn note_just_ended(rows: &mut Vec<Row>, task: u32, outcome: &Outcome) {
         state: outcome.brief(),
         since_ms: None,
         text: detail(outcome).unwrap_or_else(|| "its output is being compared".to_owned()),
+        differing: 0..0,
         example: task,
         lines: 0,
         parting: None,
@@ -222,7 +228,7 @@ fn folded(rows: Vec<Row>) -> Vec<Row> {
     for row in &mut folded {
         row.tasks.sort_unstable();
         if row.outputs > 1 {
-            row.text = format!("{} outputs", row.outputs);
+            (row.text, row.differing) = (format!("{} outputs", row.outputs), 0..0);
             row.parting = None;
         }
     }

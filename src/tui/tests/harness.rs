@@ -314,6 +314,10 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
             grouping.end(task.index, outcome.clone());
         }
     }
+    let largest = grouping.groups().first().map_or(0, |group| group.example);
+    let line_at = |task: u32, parting: Option<crate::domain::groups::Parting>| {
+        parting.and_then(|parting| grouping.line_at(task, parting)).map(<[u8]>::to_vec).unwrap_or_default()
+    };
     let digest = |group: crate::domain::groups::Group| GroupDigest {
         outcome: group.outcome,
         example: group.example,
@@ -324,6 +328,9 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
         first_line_stream: grouping.first_line(group.example).map(|(stream, _)| stream),
         first_line: grouping.first_line(group.example).map(|(_, line)| line.to_vec()).unwrap_or_default(),
         last_line: grouping.last_line(group.example).map(<[u8]>::to_vec).unwrap_or_default(),
+        last_error: grouping.last_error(group.example).map(<[u8]>::to_vec).unwrap_or_default(),
+        differing_line: line_at(group.example, group.parted),
+        usual_line: line_at(largest, group.parted),
         quiet: group
             .tasks
             .iter()

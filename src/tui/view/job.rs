@@ -1,5 +1,7 @@
 //! Draws the job: its title, its rows, its gate, and the preview below them.
 
+use std::ops::Range;
+
 use super::{
     paint::{Painter, Piece, first_visible, piece},
     panes,
@@ -212,6 +214,8 @@ fn rows(
             text_tone = Tone::Dim;
         }
         let mark = painter.theme.mark();
+        let text = |range: Range<usize>| row.text.get(range).unwrap_or_default().to_owned();
+        let Range { start, end } = row.differing.clone();
         let pieces = [
             piece(painter.pad_to_width(&sign.to_string(), 2), tone),
             piece(format!("{:>4}  ", row.tasks.len()), Tone::Plain),
@@ -222,7 +226,9 @@ fn rows(
             piece("  ", Tone::Plain),
             piece(painter.pad_to_width(&states[at], state_room), tone),
             piece("  ", Tone::Plain),
-            piece(row.text.clone(), text_tone),
+            piece(text(0..start), text_tone),
+            piece(text(start..end), Tone::Match),
+            piece(text(end..row.text.len()), text_tone),
         ];
         if is_cursor {
             painter.text(area.x, y, 1, "▌", Tone::Key);

@@ -54,6 +54,9 @@ impl From<GroupDigest> for proto::Group {
                 text: text.into(),
             }),
             last_line: group.last_line.into(),
+            last_error: group.last_error.into(),
+            differing_line: group.differing_line.into(),
+            usual_line: group.usual_line.into(),
             quiet: group.quiet.into_iter().map(quiet).collect(),
             tasks: group.tasks,
         }
@@ -76,6 +79,9 @@ impl TryFrom<proto::Group> for GroupDigest {
             first_line: if first_line_stream.is_some() { first.text.into() } else { Vec::new() },
             first_line_stream,
             last_line: group.last_line.into(),
+            last_error: group.last_error.into(),
+            differing_line: group.differing_line.into(),
+            usual_line: group.usual_line.into(),
             quiet: group.quiet.into_iter().map(|quiet| (quiet.index, UnixMs(quiet.since_ms))).collect(),
             tasks: group.tasks,
         })

@@ -121,7 +121,7 @@ proptest! {
         for (from, hash) in choices {
             let (node, mut path) = known[from % known.len()].clone();
             path.push(hash);
-            known.push((tree.step(node, hash), path));
+            known.push((tree.step(node, hash, b""), path));
         }
         for (a, path_a) in &known {
             for (b, path_b) in known.iter().step_by(3) {
@@ -239,4 +239,34 @@ fn what_is_missing_joins_no_lines_and_makes_nothing_equal() {
     assert!(!grouping.groups()[2].long, "nothing of it is missing");
     grouping.miss(2, OutputOffset(20));
     assert!(grouping.groups()[2].long, "its end is");
+}
+
+#[test]
+fn the_lines_at_a_difference_are_known_unless_there_are_too_many() {
+    let mut all = plain(3);
+    for (task, text) in [(0, "one\ntwo\nthree\n"), (1, "one\ntwo\nthree\n"), (2, "one\nother\n")] {
+        all.feed(task, Stream::Stdout, text.as_bytes(), UnixMs(1));
+    }
+    let parted = all.groups()[1].parted.unwrap();
+    assert_eq!((all.line_at(0, parted), all.line_at(2, parted)), (Some(&b"two"[..]), Some(&b"other"[..])));
+    let beyond = Parting { line: 9, ..parted };
+    assert_eq!(all.line_at(2, beyond), None);
+    // The first lines of each task fit, the last ones do not, and nothing is shown in their place.
+    let mut many = plain(2);
+    for line in 0..10_000 {
+        let text = format!("{line:<100}\n");
+        many.feed(0, Stream::Stdout, text.as_bytes(), UnixMs(1));
+    }
+    let at = |line| many.line_at(0, Parting { stream: Stream::Stdout, line });
+    assert_eq!(at(1).map(|line| line[0]), Some(b'0'));
+    assert_eq!(at(10_000), None);
+}
+
+#[test]
+fn the_last_error_is_that_of_stderr() {
+    let mut all = plain(1);
+    assert_eq!(all.last_error(0), None);
+    all.feed(0, Stream::Stderr, b"W: slow\nE: broken\n", UnixMs(1));
+    all.feed(0, Stream::Stdout, b"a\nb\nc\n", UnixMs(1));
+    assert_eq!(all.last_error(0), Some(&b"E: broken"[..]));
 }

@@ -363,6 +363,9 @@ pub(super) fn group() -> impl Strategy<Value = GroupDigest> {
             first_line_stream: first.as_ref().map(|(stream, _)| *stream),
             first_line: first.map(|(_, line)| line).unwrap_or_default(),
             quiet: vec![(3, UnixMs(4))],
+            last_error: b"E: no".to_vec(),
+            differing_line: b"5.15".to_vec(),
+            usual_line: b"6.1".to_vec(),
             ..GroupDigest::default()
         })
 }
