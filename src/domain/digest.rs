@@ -105,7 +105,7 @@ impl GroupDigest {
         self.lines.iter().sum()
     }
 
-    /// Returns one line about the output of tasks that ended, with the details of the outcome: what tells them from others. That is
+    /// Returns one line about the output of tasks that ended, with the details of the outcome: what distinguishes them. That is
     /// the last error of those that failed, and the first line that differs of the others.
     #[must_use]
     pub fn ended_line(&self, outcome: &Outcome) -> GroupLine {
@@ -265,7 +265,10 @@ mod tests {
         assert_eq!(&line.text[line.differing], "5.15");
         let only = GroupDigest { lines: [1, 0], last_error: Vec::new(), ..group.clone() };
         let line = only.ended_line(&Ending::Exited(1).into());
-        assert_eq!((line.text.as_str(), &line.text[line.differing.clone()]), ("kernel 5.15.0 generic", "5.15"));
+        assert_eq!(
+            (line.text.as_str(), &line.text[line.differing.clone()]),
+            ("kernel 5.15.0 generic", "5.15")
+        );
         let unknown = GroupDigest { differing_line: Vec::new(), last_error: Vec::new(), ..group };
         let line = unknown.ended_line(&Ending::Exited(1).into());
         assert_eq!(line.text, "Reading package lists...  (+60 lines); differs from line 3");

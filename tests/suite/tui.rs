@@ -145,10 +145,11 @@ fn agents_can_be_selected_run_on_watched_filtered_and_cancelled() {
     assert!(other > 0 && same > 0, "{text}");
     // The group that diverged is above the group that agrees.
     assert!(text.find("    1  web-2").unwrap() < text.find("    2  web-[1,3]").unwrap(), "{text}");
+    screen.key("i");
+    screen.wait("Esc leave");
     screen.write("sleep 1000 & sleep 2000");
     screen.key("Enter");
     screen.wait("▸ 3");
-    screen.key("Escape");
     screen.wait("X cancel job");
     screen.key("X");
     screen.agree("Cancel job 2?");
@@ -210,7 +211,6 @@ fn output_continues_without_a_gap_after_the_master_is_killed() {
     screen.write("for i in $(seq 1 300); do echo line $i; sleep 0.05; done; echo finished");
     screen.key("Enter");
     screen.wait("line 5");
-    screen.key("Escape");
     screen.wait("X cancel job");
     screen.key("Enter");
     screen.wait("follows");

@@ -91,6 +91,8 @@ pub enum Action {
     DeleteAgents,
     ShowLog,
     Unfold,
+    Messages,
+    Acknowledge,
 }
 
 impl Action {
@@ -184,7 +186,9 @@ impl Action {
             Self::StopAgents => "stop the picked agents on their machines",
             Self::DeleteAgents => "delete the picked agents",
             Self::ShowLog => "show where this program's log is",
-            Self::Unfold => "fold or unfold the rows",
+            Self::Unfold => "fold or unfold: groups or agents",
+            Self::Messages => "list of messages",
+            Self::Acknowledge => "acknowledge: the last failure needs no more attention",
         }
     }
 
@@ -227,6 +231,7 @@ impl Action {
                 | Self::Difference
                 | Self::Help
                 | Self::History
+                | Self::Messages
                 | Self::Redraw
                 | Self::Interrupt
                 | Self::NewLine
@@ -266,6 +271,7 @@ impl Action {
             Self::Sort,
             Self::NextView,
             Self::NextAttention,
+            Self::Acknowledge,
             Self::Zoom,
             Self::Difference,
             Self::Masks,
@@ -293,6 +299,7 @@ impl Action {
             Self::ResumeAgents,
             Self::StopAgents,
             Self::DeleteAgents,
+            Self::Messages,
             Self::ShowLog,
             Self::Redraw,
             Self::Suspend,

@@ -8,6 +8,7 @@ use crate::domain::{
     agent::{AgentState, AgentView, Facts},
     fingerprint::Fingerprint,
     name::AgentName,
+    outcome::Ending,
     target::{Candidate, Target},
     time::UnixMs,
 };
@@ -98,6 +99,8 @@ pub struct Fleet {
     pub unpicked: Option<Picks>,
     /// The row at which a range of picks begins.
     pub range_from: Option<RowKey>,
+    /// For each agent, the number of its last job when the operator acknowledged that this failed.
+    acknowledged: BTreeMap<AgentName, u64>,
     /// The agents that were known before the master started to send all agents again, and that it has not
     /// sent yet.
     unseen: BTreeSet<RowKey>,
@@ -134,12 +137,21 @@ impl Counts {
 /// The value of `attention` from which on an agent needs no attention.
 const NO_ATTENTION: u8 = 4;
 
-fn attention(agent: &AgentView) -> u8 {
+fn attention(agent: &AgentView, acknowledged: &BTreeMap<AgentName, u64>) -> u8 {
+    let last = agent.last_job.as_ref();
+    let is_known = last.is_some_and(|last| acknowledged.get(&agent.name) >= Some(&last.number));
+    let is_deliberate = last
+        .and_then(|last| last.state.outcome())
+        .is_some_and(|outcome| matches!(outcome.ending, Ending::Skipped(_) | Ending::Cancelled { .. }));
     match agent.state {
         AgentState::Pending => 0,
         AgentState::Offline => 1,
         AgentState::Late => 2,
-        AgentState::Draining | AgentState::Active if agent.last_job_failed() => 3,
+        AgentState::Draining | AgentState::Active
+            if agent.last_job_failed() && !is_known && !is_deliberate =>
+        {
+            3
+        }
         AgentState::Draining => NO_ATTENTION,
         AgentState::Active => NO_ATTENTION + 1,
     }
@@ -249,7 +261,7 @@ impl Fleet {
         };
         match self.sort {
             // The map is in natural order already, and sorting is stable.
-            SortBy::Attention => rows.sort_by_key(|(_, agent)| attention(agent)),
+            SortBy::Attention => rows.sort_by_key(|(_, agent)| attention(agent, &self.acknowledged)),
             SortBy::Name => {}
             SortBy::Cpu => largest_first(&mut rows, |facts| facts.cpu_percent.into()),
             SortBy::Memory => largest_first(&mut rows, |facts| f64::from(memory_percent(facts))),
@@ -301,7 +313,7 @@ impl Fleet {
         let from = self.cursor_place().unwrap_or(0);
         let needs = |place: &usize| {
             let row = self.shown.get(*place).and_then(|row| self.agents.get(row));
-            row.is_some_and(|agent| attention(agent) < NO_ATTENTION)
+            row.is_some_and(|agent| attention(agent, &self.acknowledged) < NO_ATTENTION)
         };
         let found = (1..=count)
             .map(|step| if forwards { (from + step) % count } else { (from + count - step) % count })
@@ -312,10 +324,25 @@ impl Fleet {
         found.is_some()
     }
 
+    /// Acknowledges the last failures of agents: they need no more attention until another job fails. Returns their number.
+    pub fn acknowledge(&mut self, names: &[AgentName]) -> usize {
+        let failed = names.iter().filter_map(|name| self.agent(name)).filter(|agent| agent.last_job_failed());
+        let known: Vec<(AgentName, u64)> = failed
+            .filter_map(|agent| Some((agent.name.clone(), agent.last_job.as_ref()?.number)))
+            .filter(|(name, number)| self.acknowledged.get(name) != Some(number))
+            .collect();
+        let count = known.len();
+        self.acknowledged.extend(known);
+        self.is_stale = true;
+        count
+    }
+
     /// Returns the number of rows before a place that need attention.
     #[must_use]
     pub fn urgent_above(&self, place: usize) -> usize {
-        let needs = |row: &&RowKey| self.agents.get(row).is_some_and(|agent| attention(agent) < NO_ATTENTION);
+        let needs = |row: &&RowKey| {
+            self.agents.get(row).is_some_and(|agent| attention(agent, &self.acknowledged) < NO_ATTENTION)
+        };
         // Sorted by urgency, they are all at the beginning.
         let urgent = self.shown[..place.min(self.shown.len())].iter();
         if self.sort == SortBy::Attention {

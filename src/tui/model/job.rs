@@ -8,7 +8,10 @@ use crate::{
         offset::OutputOffset,
     },
     tui::{
-        model::{difference::Comparison, rows::Rows},
+        model::{
+            difference::Comparison,
+            rows::{Row, Rows},
+        },
         output::{
             line::Line,
             maker::LineMakers,
@@ -29,7 +32,7 @@ pub enum View {
     /// Groups of tasks with the same output, in rows.
     #[default]
     Groups,
-    /// One pane for each task, in fixed places.
+    /// A pane for each group, or for each task if the rows are unfolded.
     Grid,
     /// The output of all tasks in one stream of lines.
     Stream,
@@ -217,8 +220,11 @@ pub struct JobScreen {
     pub pane: usize,
     /// The index of the first visible pane.
     pub first_pane: usize,
-    /// The tasks in the order of their panes. A task keeps its place.
+    /// The tasks whose output the panes show, in the order of the panes.
     pub places: Vec<u32>,
+    /// Whether the operator has moved in the grid. Until then the panes follow the order of attention; from then on they keep
+    /// their places.
+    pub has_moved: bool,
     /// The output in the panes, by task.
     pub windows: BTreeMap<u32, Window>,
     /// The tasks whose end was read again because the master had skipped it.
@@ -257,6 +263,7 @@ impl JobScreen {
             pane: 0,
             first_pane: 0,
             places: Vec::new(),
+            has_moved: false,
             windows: BTreeMap::new(),
             read_again: BTreeSet::new(),
             stream: StreamLines::default(),
@@ -303,10 +310,12 @@ impl JobScreen {
     /// Returns the tasks under the cursor: all tasks of a row, or else the one task.
     #[must_use]
     pub fn current_tasks(&self) -> Vec<u32> {
+        let of_pane = || self.row_of_pane(self.current_task()?).map(|row| row.tasks.clone());
         match (self.view, &self.output) {
             (View::Groups | View::Stream, None) => {
                 self.rows.current().map(|row| row.tasks.clone()).unwrap_or_default()
             }
+            (View::Grid, None) => of_pane().unwrap_or_else(|| self.current_task().into_iter().collect()),
             _ => self.current_task().into_iter().collect(),
         }
     }
@@ -324,13 +333,43 @@ impl JobScreen {
         self.groups.first().map(|group| (group.example, group.tasks.len()))
     }
 
-    /// Assigns a place in the grid to each new task, most urgent first. Assigned places do not change.
+    /// Returns the row whose output a pane shows, unless each task has a pane.
+    #[must_use]
+    pub fn row_of_pane(&self, task: u32) -> Option<&Row> {
+        let is_grouped = !self.rows.is_unfolded;
+        self.rows.all().iter().find(|row| is_grouped && row.example == task)
+    }
+
+    /// Assigns the panes of the grid: one for each group, or for each task if the rows are unfolded, the most urgent first. Once
+    /// the operator has moved, panes keep their places.
     pub fn assign_panes(&mut self) {
         let rows = self.rows.all().iter();
-        for task in rows.flat_map(|row| row.tasks.iter()) {
-            if !self.places.contains(task) {
-                self.places.push(*task);
+        let wanted: Vec<u32> = if self.rows.is_unfolded {
+            rows.flat_map(|row| row.tasks.iter().copied()).collect()
+        } else {
+            rows.map(|row| row.example).collect()
+        };
+        if !self.has_moved {
+            self.places = wanted;
+            self.pane = 0;
+            return;
+        }
+        let (rows, current) = (&self.rows, self.places.get(self.pane).copied());
+        let is_wanted: BTreeSet<u32> = wanted.iter().copied().collect();
+        // A group whose example has changed keeps its place.
+        let kept = |task: u32| {
+            let row = rows.all().iter().find(|row| row.tasks.contains(&task));
+            if is_wanted.contains(&task) { Some(task) } else { row.map(|row| row.example) }
+        };
+        let mut places: Vec<u32> = Vec::new();
+        let mut known = BTreeSet::new();
+        for task in self.places.iter().filter_map(|task| kept(*task)).chain(wanted) {
+            if known.insert(task) {
+                places.push(task);
             }
         }
+        let current = current.and_then(kept);
+        self.pane = places.iter().position(|task| Some(*task) == current).unwrap_or(0);
+        self.places = places;
     }
 }

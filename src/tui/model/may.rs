@@ -97,7 +97,7 @@ impl Model {
         }
         let open = self.open.as_ref();
         match action {
-            A::Execute if self.command.is_blank() => no("there is no command yet"),
+            A::Execute if self.command.is_blank() && open.is_none() => no("there is no command yet"),
             A::GoJob | A::CopyReport | A::NextView | A::Masks | A::Unfold if open.is_none() => {
                 no("no job is open; H shows past ones")
             }

@@ -14,7 +14,7 @@ mod state;
 pub use self::{
     layout::{Area, Layout},
     state::{
-        Asked, Choice, Confirmation, Connection, Focus, Loadable, MasterStatus, Model, Now, Overlay, Prompt,
-        PromptKind, Question, Starting, TOAST_DURATION, Toast,
+        Asked, Choice, Confirmation, Connection, Focus, Loadable, MasterStatus, Message, Model, Now, Overlay,
+        Prompt, PromptKind, Question, Starting, TOAST_DURATION, Toast,
     },
 };

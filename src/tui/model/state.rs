@@ -274,6 +274,15 @@ pub struct Toast {
     pub until: Duration,
 }
 
+/// A message that was shown, as the list of messages keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// When it was shown.
+    pub at_ms: UnixMs,
+    /// The message.
+    pub text: String,
+}
+
 /// How long a toast is shown.
 pub const TOAST_DURATION: Duration = Duration::from_secs(10);
 
@@ -325,6 +334,8 @@ pub struct Model {
     pub overlays: Vec<Overlay>,
     /// Messages, oldest first.
     pub toasts: VecDeque<Toast>,
+    /// What was shown in this session, oldest first, up to a maximum.
+    pub messages: VecDeque<Message>,
     /// The command and its recipients, while a question about them is open.
     pub asked_job: Option<(String, Recipients)>,
     /// The command that was sent and has not been answered yet.
@@ -376,6 +387,7 @@ impl Model {
             burst: Burst::default(),
             overlays: Vec::new(),
             toasts: VecDeque::new(),
+            messages: VecDeque::new(),
             asked_job: None,
             starting: None,
             following: BTreeSet::new(),
@@ -446,9 +458,16 @@ impl Model {
     fn toast(&mut self, text: String, is_bad: bool) {
         /// The maximum number of waiting messages. Older ones are dropped.
         const MAX_TOASTS: usize = 20;
+        /// The maximum number of messages in the list.
+        const MAX_MESSAGES: usize = 200;
         let until = self.now.monotonic + TOAST_DURATION;
+        let text = crate::domain::text::strip_control(&text);
         self.toasts.retain(|toast| toast.text != text);
-        self.toasts.push_back(Toast { text: crate::domain::text::strip_control(&text), is_bad, until });
+        self.messages.push_back(Message { at_ms: self.now.unix_ms, text: text.clone() });
+        if self.messages.len() > MAX_MESSAGES {
+            self.messages.pop_front();
+        }
+        self.toasts.push_back(Toast { text, is_bad, until });
         if self.toasts.len() > MAX_TOASTS {
             self.toasts.pop_front();
         }

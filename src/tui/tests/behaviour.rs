@@ -37,7 +37,7 @@ fn typing_reboot_and_enter_into_the_fleet_starts_nothing() {
 }
 
 #[test]
-fn a_command_runs_on_the_shown_agents_and_the_focus_stays_in_the_empty_line() {
+fn a_command_runs_on_the_shown_agents_and_its_job_gets_the_keys() {
     let mut world = World::with_agents((120, 40), 5);
     world.press("space space i");
     assert!(world.says("Command → 2 agents  web-[1-2]"));
@@ -48,9 +48,19 @@ fn a_command_runs_on_the_shown_agents_and_the_focus_stays_in_the_empty_line() {
     assert_eq!((text.as_str(), to.target.as_str(), to.agents.len()), ("uname -r", "web-[1-2]", 2));
     let started = Job { id, ..job(7, 2, "uname -r") };
     world.put(Msg::Started(Box::new(started)));
-    assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Job));
+    assert_eq!((world.model.focus, world.model.room), (Focus::Job, Focus::Job));
     assert_eq!(world.model.command.value(), "");
     assert!(world.says("Job 7"));
+    // Who types the next command already is not disturbed.
+    world.press("i");
+    world.write("uptime");
+    world.press("Enter");
+    let Some(Cmd::Start { id, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    world.write("df");
+    world.put(Msg::Started(Box::new(Job { id, ..job(8, 2, "uptime") })));
+    assert_eq!((world.model.focus, world.model.command.value().as_str()), (Focus::Command, "df"));
+    world.press("^C Enter");
+    assert_eq!(world.model.focus, Focus::Job, "Enter on an empty line goes to the job");
 }
 
 #[test]

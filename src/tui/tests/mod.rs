@@ -5,6 +5,7 @@ mod bytes;
 mod cells;
 mod hands;
 mod harness;
+mod leading;
 mod properties;
 mod room;
 mod screens;

@@ -4,7 +4,7 @@ use super::{
     super::{
         keymap::Action,
         model::{
-            Focus, Model, Overlay, PromptKind,
+            Focus, Message, Model, Overlay, PromptKind,
             job::{Output, View},
         },
         msg::Cmd,
@@ -12,7 +12,7 @@ use super::{
     agents, answers, asking, editing, focusing, loading, looking, moving, picking, prompts, scrolling,
     searching, starting,
 };
-use crate::domain::{groups::mask::Masks, offset::OutputOffset};
+use crate::domain::{groups::mask::Masks, offset::OutputOffset, time::local_time};
 
 /// Performs an action, or says why it is not possible.
 pub(super) fn try_to(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
@@ -80,6 +80,8 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::CopyRow => copy(model, cmds),
         A::CopyReport => copy_report(model, cmds),
         A::Promote | A::StopJob => asking::leave_gate(model, action == A::Promote),
+        A::Messages => show_messages(model),
+        A::Acknowledge => looking::acknowledge(model),
         A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
         A::Palette => prompts::open(model, PromptKind::Palette),
         A::Help => model.overlays.push(Overlay::Help(0)),
@@ -87,6 +89,7 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Suspend => cmds.push(Cmd::Suspend),
         A::Interrupt => interrupt(model),
         A::Approve | A::Reject => agents::ask_about_key(model, action == A::Approve),
+        A::Execute if model.command.is_blank() => focusing::focus(model, Focus::Job),
         A::Execute => starting::execute(model, cmds),
         A::NewLine => model.command.text.insert_newline(),
         A::Complete => editing::complete(model),
@@ -120,6 +123,19 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
             model.say(format!("this program's log: {}; the master is version {master}", model.settings.log));
         }
     }
+}
+
+/// Shows what was said, the newest first.
+fn show_messages(model: &mut Model) {
+    let line = |message: &Message| {
+        let at = local_time(message.at_ms, model.now.unix_ms, &model.now.zone);
+        format!("{at}  {}", message.text)
+    };
+    let mut lines: Vec<String> = model.messages.iter().rev().map(line).collect();
+    if lines.is_empty() {
+        lines.push("Nothing has been said yet.".to_owned());
+    }
+    model.overlays.push(Overlay::Notice { title: "Messages".to_owned(), lines, copy: None, top: 0 });
 }
 
 /// Copies a report of the open job.
@@ -171,6 +187,7 @@ fn next_view(model: &mut Model) {
     open.output = None;
     let at = View::ALL.iter().position(|view| *view == open.view).unwrap_or(0);
     open.view = View::ALL[(at + 1) % View::ALL.len()];
+    open.has_moved = false;
     open.assign_panes();
     if open.view == View::Grid && !shows_both {
         let current = open.rows.current().map(|row| row.example);
@@ -229,7 +246,9 @@ fn close_layer(model: &mut Model) -> bool {
 
 fn close(model: &mut Model) {
     model.fleet.range_from = None;
-    if !close_layer(model) {
+    // What was said is kept in the list of messages.
+    let had_toasts = !std::mem::take(&mut model.toasts).is_empty();
+    if !close_layer(model) && !had_toasts {
         model.say("q quits");
     }
 }

@@ -1,6 +1,9 @@
 //! Display options of the fleet and the open job: order, streams, folding and differences.
 
-use crate::tui::model::{Model, difference::Comparison, fleet::SortBy};
+use crate::{
+    domain::{name::AgentName, text::plural},
+    tui::model::{Model, difference::Comparison, fleet::SortBy},
+};
 
 /// Sorts the fleet by the next column.
 pub(super) fn sort(model: &mut Model) {
@@ -20,7 +23,23 @@ pub(super) fn unfold(model: &mut Model) {
     if let Some(open) = &mut model.open {
         open.rows.is_unfolded = !open.rows.is_unfolded;
         open.rows.update(&open.job, &open.groups, model.now.monotonic, model.now.unix_ms);
+        open.assign_panes();
+        let text = if open.rows.is_unfolded { "one pane for each agent" } else { "one pane for each group" };
+        if open.shows_grid() {
+            model.say(text);
+        }
     }
+}
+
+/// Lets the last failures of the picked agents, or of the one under the cursor, need no more attention.
+pub(super) fn acknowledge(model: &mut Model) {
+    let names: Vec<AgentName> = model.recipients().agents.into_iter().map(|(name, _)| name).collect();
+    let count = model.fleet.acknowledge(&names);
+    let failures = plural("failure", count);
+    model.say(match count {
+        0 => "there is no failure to acknowledge".to_owned(),
+        count => format!("{count} {failures} acknowledged"),
+    });
 }
 
 /// Shows the difference of the row under the cursor to the largest group. On another row, shows the difference of the two

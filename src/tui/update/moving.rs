@@ -101,6 +101,7 @@ fn go_in_job(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
             };
             let last = open.places.len().saturating_sub(1);
             open.pane = open.pane.saturating_add_signed(by).min(last);
+            open.has_moved = true;
             if let Some(task) = open.places.get(open.pane) {
                 open.rows.move_to_task(*task);
             }
@@ -125,6 +126,7 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
     let task = open.rows.current().map(|row| row.example);
     if let Some(place) = task.and_then(|task| open.places.iter().position(|place| *place == task)) {
         open.pane = place;
+        open.has_moved = true;
     }
     if let (Some(output), Some(task)) = (&open.output, task)
         && output.task != task
@@ -156,6 +158,7 @@ pub(super) fn click(model: &mut Model, x: u16, y: u16) {
         if let Some(open) = &mut model.open {
             open.rows.move_to_task(*task);
             open.pane = open.places.iter().position(|place| place == task).unwrap_or(open.pane);
+            open.has_moved = true;
         }
     } else if layout.job.has(x, y) {
         focusing::focus(model, Focus::Job);

@@ -300,9 +300,10 @@ fn started(model: &mut Model, job: Job) {
     let mut screen = JobScreen { view, ..JobScreen::new(job) };
     screen.is_loaded = !screen.job.tasks.is_empty();
     model.open = Some(screen);
-    // The job gets the space; the focus does not change.
+    // The job gets the space, and the keys too, unless the operator types already or is elsewhere.
     model.room = Focus::Job;
-    model.focus = focus;
+    let is_waiting = focus == Focus::Command && model.command.is_blank() && model.overlays.is_empty();
+    model.focus = if is_waiting { Focus::Job } else { focus };
 }
 
 fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<Cmd>) {

@@ -95,6 +95,7 @@ pub(super) fn job(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
         View::Grid => {
             let last = open.places.len().saturating_sub(1);
             open.pane = open.pane.saturating_add_signed(if down { panes } else { -panes }).min(last);
+            open.has_moved = true;
         }
     }
 }

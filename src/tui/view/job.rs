@@ -146,6 +146,10 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     let until = job.ended_ms.unwrap_or(model.now.unix_ms);
     let took = stopwatch(until.since(job.created_ms));
     rest.push(piece(format!("  {took}"), Tone::Plain));
+    let (shown, panes) = (model.layout.panes.len(), open.places.len());
+    if shown > 0 && shown < panes {
+        rest.push(piece(format!("  {shown} of {panes} panes"), Tone::Waiting));
+    }
     if open.masks.any() {
         rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));
     }

@@ -19,7 +19,7 @@ use crate::{
             Area, Focus, Layout, Model,
             difference::Change,
             job::{JobScreen, Output},
-            rows::task_words,
+            rows::{Row, task_words},
         },
         output::{
             look::Streams,
@@ -215,6 +215,22 @@ fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
     ]
 }
 
+/// Returns the title of a pane that shows the output of a group.
+fn group_title(model: &Model, open: &JobScreen, row: &Row) -> Vec<Piece> {
+    let sign = row::row_sign(row);
+    let count = row.tasks.len();
+    let mut title = vec![
+        piece(format!("{sign} "), sign.into()),
+        piece(format!("{count} "), Tone::Plain),
+        piece(row::names(open, row), Tone::Strong),
+        piece(format!("  {}", row::state(model, row)), sign.into()),
+    ];
+    if row.outputs > 1 {
+        title.push(piece(format!("  {} outputs", row.outputs), Tone::Dim));
+    }
+    title
+}
+
 fn missing(window: &Window) -> Vec<Piece> {
     if window.skipped() == 0 {
         return Vec::new();
@@ -222,7 +238,7 @@ fn missing(window: &Window) -> Vec<Piece> {
     vec![piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting)]
 }
 
-/// Draws the grid. Its panes have fixed places, in the order in which they first needed attention.
+/// Draws the grid: a pane for each group, or for each task if the rows are unfolded.
 pub(super) fn grid(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -260,7 +276,11 @@ pub(super) fn grid(
         let mut right = window.map(missing).unwrap_or_default();
         right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next).0), Tone::Dim));
         let inner = Area { width: pane.width.saturating_sub(u16::from(!is_last)), ..pane };
-        painter.rule(inner, &task_title(model, task), &right, is_focused && model.overlays.is_empty());
+        let title = match open.row_of_pane(task.index).filter(|row| row.tasks.len() > 1) {
+            Some(row) => group_title(model, open, row),
+            None => task_title(model, task),
+        };
+        painter.rule(inner, &title, &right, is_focused && model.overlays.is_empty());
         if is_focused {
             layout.point = Some((inner.x + 2, inner.y));
         }

@@ -110,6 +110,10 @@ pub(super) fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout
     };
     let Some(open) = &model.open else { return fleet(painter, main, layout) };
     let job_has_room = model.room != Focus::Fleet;
+    // An output has the whole width: that is what it was opened for.
+    if job_has_room && open.output.is_some() {
+        return job::draw(painter, model, main, layout);
+    }
     if model.is_zoomed {
         if job_has_room {
             return job::draw(painter, model, main, layout);
