@@ -93,6 +93,8 @@ pub(super) struct TuiConfig {
     pub destructive: Vec<String>,
     /// Whether to use only ASCII characters.
     pub ascii: bool,
+    /// The colours: the word of a palette.
+    pub theme: String,
     /// Whether to use the mouse.
     pub mouse: bool,
     /// Whether to ring the terminal bell.

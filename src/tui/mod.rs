@@ -7,6 +7,7 @@ pub mod keymap;
 pub mod model;
 pub mod msg;
 pub mod output;
+pub(crate) mod palette;
 pub mod runtime;
 pub mod settings;
 pub mod terminal;

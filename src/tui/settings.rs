@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use regex::Regex;
 
+use super::palette::Palette;
 use crate::domain::job::JobOptions;
 
 /// The number of colours that the screen uses.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub is_utf8: bool,
     /// The number of colours of the terminal.
     pub depth: ColorDepth,
+    /// The colours of the screen.
+    pub palette: Palette,
     /// Whether clicks and the wheel of the mouse are used.
     pub mouse: bool,
     /// Whether the control center is read-only: it starts, ends and changes nothing.
@@ -68,6 +71,7 @@ impl Default for Settings {
             ascii: false,
             is_utf8: true,
             depth: ColorDepth::default(),
+            palette: Palette::default(),
             mouse: false,
             read_only: false,
             is_named: false,

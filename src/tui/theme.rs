@@ -1,11 +1,14 @@
-//! Colours and glyphs. Everything that they show is shown in words too. The screen itself uses only the
-//! sixteen colours of the terminal, so that it fits the user's theme.
+//! Colours and glyphs. Everything that they show is shown in words too. By default the screen uses only the sixteen colours of the
+//! terminal, so that it fits the user's theme.
 
 use std::borrow::Cow;
 
 use ratatui::style::{Color, Modifier, Style};
 
-use super::settings::ColorDepth;
+use super::{
+    palette::{Colours, Palette, Rgb},
+    settings::ColorDepth,
+};
 use crate::domain::{
     sign::{Meaning, Sign},
     text::displayable,
@@ -43,6 +46,8 @@ pub(crate) enum Tone {
 pub(crate) struct Theme {
     /// The number of colours.
     pub depth: ColorDepth,
+    /// The colours.
+    pub palette: Palette,
     /// Whether only ASCII glyphs are used.
     pub ascii: bool,
     /// Whether the terminal takes UTF-8.
@@ -56,12 +61,58 @@ const NAMES: [Color; 6] =
     [Color::Cyan, Color::Yellow, Color::Magenta, Color::Green, Color::Blue, Color::LightCyan];
 
 impl Theme {
+    /// Returns the colours of the palette, if there are enough to show them.
+    fn colours(self) -> Option<&'static Colours> {
+        self.palette.colours().filter(|_| matches!(self.depth, ColorDepth::Indexed | ColorDepth::True))
+    }
+
+    fn rgb(self, [red, green, blue]: Rgb) -> Color {
+        self.colour(Color::Rgb(red, green, blue)).unwrap_or(Color::Reset)
+    }
+
+    /// Returns the style of a cell without contents.
+    #[must_use]
+    pub(crate) fn base(self) -> Style {
+        match self.colours() {
+            Some(colours) => Style::reset().fg(self.rgb(colours.plain)).bg(self.rgb(colours.back)),
+            None => Style::reset(),
+        }
+    }
+
     /// Returns the style of a tone.
     #[must_use]
     pub(crate) fn style(self, tone: Tone) -> Style {
+        let style = match self.colours() {
+            Some(colours) => self.coloured(tone, colours),
+            None => self.in_terminal_colours(tone),
+        };
+        if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
+    }
+
+    /// Returns the style of a tone in the colours of a palette.
+    fn coloured(self, tone: Tone, colours: &Colours) -> Style {
+        let plain = Style::default();
+        let of = |colour: Rgb| plain.fg(self.rgb(colour));
+        match tone {
+            Tone::Plain => of(colours.plain),
+            Tone::Good => of(colours.good),
+            Tone::Bad => of(colours.bad).add_modifier(Modifier::BOLD),
+            Tone::Waiting => of(colours.waiting),
+            Tone::Running => of(colours.running),
+            Tone::Dim => of(colours.dim),
+            Tone::Strong => of(colours.plain).add_modifier(Modifier::BOLD),
+            Tone::Key => of(colours.key).add_modifier(Modifier::BOLD),
+            Tone::Match => plain.fg(self.rgb([0, 0, 0])).bg(self.rgb(colours.marked)),
+            Tone::Cursor => plain.add_modifier(Modifier::REVERSED),
+            Tone::Name(place) => of(colours.names[place % colours.names.len()]),
+        }
+    }
+
+    /// Returns the style of a tone in the sixteen colours of the terminal, whose background is unknown.
+    fn in_terminal_colours(self, tone: Tone) -> Style {
         let plain = Style::default();
         let coloured = |colour: Color| if self.depth == ColorDepth::None { plain } else { plain.fg(colour) };
-        let style = match tone {
+        match tone {
             Tone::Plain => plain,
             Tone::Good => coloured(Color::Green),
             Tone::Bad => coloured(Color::Red).add_modifier(Modifier::BOLD),
@@ -76,16 +127,42 @@ impl Theme {
             Tone::Match => plain.fg(Color::Black).bg(Color::Yellow),
             Tone::Cursor => plain.add_modifier(Modifier::REVERSED),
             Tone::Name(place) => coloured(NAMES[place % NAMES.len()]),
-        };
-        if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
+        }
     }
 
     /// Returns a style of a command's output, reduced to the available colours.
     #[must_use]
     pub(crate) fn output(self, style: Style) -> Style {
-        let fit = |colour: Option<Color>| colour.and_then(|colour| self.colour(colour));
-        let style = Style { fg: fit(style.fg), bg: fit(style.bg), ..style };
+        // A background of the command's own was chosen together with its colours.
+        let readable = |colour: Color| match (self.colours(), style.bg) {
+            (Some(colours), None) => self.readable(colour, colours),
+            _ => colour,
+        };
+        let fg = style.fg.map(readable).and_then(|colour| self.colour(colour));
+        let bg = style.bg.and_then(|colour| self.colour(colour));
+        let style = Style { fg, bg, ..style };
         if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
+    }
+
+    /// Returns a colour of a command's output, of which the sixteen take that of the palette: their own may not be readable on its
+    /// background.
+    fn readable(self, colour: Color, colours: &Colours) -> Color {
+        let known = match colour {
+            Color::Indexed(index @ 0..16) => SIXTEEN[usize::from(index)].0,
+            colour => colour,
+        };
+        let rgb = match known {
+            Color::Black | Color::White | Color::Gray => colours.plain,
+            Color::DarkGray => colours.dim,
+            Color::Red | Color::LightRed => colours.bad,
+            Color::Green | Color::LightGreen => colours.good,
+            Color::Yellow | Color::LightYellow => colours.waiting,
+            Color::Blue | Color::LightBlue => colours.key,
+            Color::Magenta | Color::LightMagenta => colours.names[2],
+            Color::Cyan | Color::LightCyan => colours.running,
+            other => return other,
+        };
+        self.rgb(rgb)
     }
 
     fn colour(self, colour: Color) -> Option<Color> {
@@ -233,7 +310,8 @@ mod tests {
 
     #[test]
     fn output_gets_no_more_colours_than_there_are() {
-        let theme = |depth| Theme { depth, ascii: false, is_utf8: true, is_stale: false };
+        let theme =
+            |depth| Theme { depth, palette: Palette::Terminal, ascii: false, is_utf8: true, is_stale: false };
         let style = Style::default().fg(Color::Rgb(250, 10, 5));
         assert_eq!(theme(ColorDepth::None).output(style).fg, None);
         assert_eq!(theme(ColorDepth::Sixteen).output(style).fg, Some(Color::LightRed));
@@ -245,7 +323,13 @@ mod tests {
 
     #[test]
     fn ascii_has_a_sign_for_every_glyph() {
-        let theme = Theme { depth: ColorDepth::None, ascii: true, is_utf8: true, is_stale: false };
+        let theme = Theme {
+            depth: ColorDepth::None,
+            palette: Palette::Terminal,
+            ascii: true,
+            is_utf8: true,
+            is_stale: false,
+        };
         assert_eq!(theme.text("● ◐ ○ ◇ ▽ ▸ ~ ✓ ✗ ⊘ ?"), "* - o + v > ~ ok x / ?");
         assert_eq!(theme.text("a␉b␛"), "a^Ib^[");
     }

@@ -293,7 +293,7 @@ fn the_keys_of_a_pager_are_for_the_pager() {
     }
     let rig = TestCluster::with_agents(&["a"]);
     let pager = rig.path("pager");
-    let script = "trap 'echo interrupted' INT QUIT\ncat >/dev/null\necho ready to read\nuntil read -r line </dev/tty && [ \"$line\" = end ]; do :; done\n";
+    let script = "trap 'echo interrupted' INT QUIT\ncat >/dev/null\necho ready to read\nuntil read -r line </dev/tty && [ \"$line\" = finished ]; do :; done\n";
     std::fs::write(&pager, script).unwrap();
     // The shell around it is in the same group of processes, and lives on as an interactive one does.
     let before = format!("trap : INT QUIT; export PAGER='sh {}'", pager.display());
@@ -312,7 +312,7 @@ fn the_keys_of_a_pager_are_for_the_pager() {
         screen.send(&[key]);
         screen.wait("interrupted");
     }
-    screen.send(&["end", "Enter"]);
+    screen.send(&["finished", "Enter"]);
     screen.wait("━ Job 1");
     drop(screen);
     let screen = Screen::open_after(&rig, (101, 30), "export PAGER=nosuchpager", &["1"]);

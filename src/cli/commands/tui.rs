@@ -65,6 +65,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         ascii: args.ascii || config.ascii || !has_glyphs(),
         is_utf8: is_utf8(),
         depth: depth(),
+        palette: config.theme.parse().map_err(|error| Failure::usage(format!("[tui] theme: {error}")))?,
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,
         is_named,

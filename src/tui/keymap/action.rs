@@ -93,6 +93,7 @@ pub enum Action {
     Unfold,
     Messages,
     Acknowledge,
+    Theme,
 }
 
 impl Action {
@@ -188,6 +189,7 @@ impl Action {
             Self::ShowLog => "show where this program's log is",
             Self::Unfold => "fold or unfold: groups or agents",
             Self::Messages => "list of messages",
+            Self::Theme => "next theme: terminal, dark, light, high-contrast",
             Self::Acknowledge => "acknowledge: the last failure needs no more attention",
         }
     }
@@ -300,6 +302,7 @@ impl Action {
             Self::StopAgents,
             Self::DeleteAgents,
             Self::Messages,
+            Self::Theme,
             Self::ShowLog,
             Self::Redraw,
             Self::Suspend,

@@ -99,6 +99,10 @@ pub struct Fleet {
     pub unpicked: Option<Picks>,
     /// The row at which a range of picks begins.
     pub range_from: Option<RowKey>,
+    /// Whether many pending keys are shown one by one.
+    pub unfolds_pending: bool,
+    /// The number of pending keys for which one row stands; 0 if each has its row.
+    folded_pending: usize,
     /// For each agent, the number of its last job when the operator acknowledged that this failed.
     acknowledged: BTreeMap<AgentName, u64>,
     /// The agents that were known before the master started to send all agents again, and that it has not
@@ -133,6 +137,9 @@ impl Counts {
         Self::STATES.iter().position(|known| *known == state).map_or(0, |at| self.states[at])
     }
 }
+
+/// The number of pending keys above which one row stands for all.
+const MAX_PENDING_ROWS: usize = 3;
 
 /// The value of `attention` from which on an agent needs no attention.
 const NO_ATTENTION: u8 = 4;
@@ -273,7 +280,15 @@ impl Fleet {
                 std::cmp::Reverse(agent.last_job.as_ref().map_or(0, |last| last.number))
             }),
         }
+        let pending = rows.iter().filter(|(key, _)| key.waiting.is_some()).count();
+        let is_folded = pending > MAX_PENDING_ROWS && !self.unfolds_pending && self.filter.trim().is_empty();
+        if is_folded {
+            // One row stands for all: one machine can ask under many names.
+            let mut is_first = true;
+            rows.retain(|(key, _)| key.waiting.is_none() || std::mem::take(&mut is_first));
+        }
         let shown: Vec<RowKey> = rows.into_iter().map(|(key, _)| key.clone()).collect();
+        self.folded_pending = if is_folded { pending } else { 0 };
         self.shown = shown;
         let is_shown = self.cursor.as_ref().is_some_and(|cursor| self.shown.contains(cursor));
         if !is_shown {
@@ -335,6 +350,18 @@ impl Fleet {
         self.acknowledged.extend(known);
         self.is_stale = true;
         count
+    }
+
+    /// Returns the number of pending keys for which a row stands, if it stands for several.
+    #[must_use]
+    pub fn folded_at(&self, row: &RowKey) -> Option<usize> {
+        (row.waiting.is_some() && self.folded_pending > 0).then_some(self.folded_pending)
+    }
+
+    /// Returns the number of agents and keys that the shown rows stand for.
+    #[must_use]
+    pub fn matched(&self) -> usize {
+        self.shown.len() + self.folded_pending.saturating_sub(1)
     }
 
     /// Returns the number of rows before a place that need attention.

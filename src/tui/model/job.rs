@@ -4,7 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::{
     domain::{
-        digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::JobId, job::Job, name::AgentName,
+        digest::GroupDigest,
+        frame::Frame,
+        groups::mask::Masks,
+        ids::JobId,
+        job::{Job, Task},
+        name::AgentName,
         offset::OutputOffset,
     },
     tui::{
@@ -227,6 +232,8 @@ pub struct JobScreen {
     pub has_moved: bool,
     /// The output in the panes, by task.
     pub windows: BTreeMap<u32, Window>,
+    /// The tasks that were cancelled or timed out while the job was open.
+    pub killed: Vec<Task>,
     /// The tasks whose end was read again because the master had skipped it.
     pub read_again: BTreeSet<u32>,
     /// The stream view.
@@ -265,6 +272,7 @@ impl JobScreen {
             places: Vec::new(),
             has_moved: false,
             windows: BTreeMap::new(),
+            killed: Vec::new(),
             read_again: BTreeSet::new(),
             stream: StreamLines::default(),
             output: None,

@@ -70,7 +70,17 @@ impl Model {
     #[must_use]
     pub fn has_layer(&self) -> bool {
         let in_job = self.focus == Focus::Job;
-        !self.overlays.is_empty() || self.is_zoomed || in_job || !self.fleet.filter.is_empty()
+        !self.overlays.is_empty()
+            || self.is_zoomed
+            || in_job
+            || !self.fleet.filter.is_empty()
+            || self.fleet.unfolds_pending
+    }
+
+    /// Reports whether the cursor of the fleet is on a row that stands for several pending keys.
+    fn is_on_folded_keys(&self) -> bool {
+        let row = self.fleet.cursor.as_ref().filter(|_| self.overlays.is_empty());
+        row.is_some_and(|row| self.fleet.folded_at(row).is_some())
     }
 
     /// Reports whether Enter creates the line that starts an agent on another machine: in an empty fleet.
@@ -141,6 +151,9 @@ impl Model {
                 None => no("no agent is under the cursor"),
                 Some(_) => Ok(()),
             },
+            A::Approve | A::Reject if self.is_on_folded_keys() => {
+                no("this row stands for several keys: Enter shows them")
+            }
             A::Approve | A::Reject => match self.inspected_agent() {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 Some(agent) if action == A::Approve && !agent.proposed.is_empty() => Ok(()),

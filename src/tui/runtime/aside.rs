@@ -29,6 +29,9 @@ const USAGE: i32 = 2;
 const CANNOT_EXECUTE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
+/// Begins the text of a shell around a program: ^C and ^\ are for the program, and must not end the shell before it.
+const TRAP: &str = "trap : INT QUIT; ";
+
 /// Runs a program that uses the terminal.
 async fn in_front(mut command: Command) -> io::Result<ExitStatus> {
     let in_front = InFront::new();
@@ -75,7 +78,7 @@ where
         self.leave();
         // The editor's variable is shell text: it may have flags.
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(&path);
+        command.args(["-c", &format!("{TRAP}{editor} \"$1\""), "sh"]).arg(&path);
         let status = in_front(command).await;
         self.come_back()?;
         let edited = std::fs::read(&path);
@@ -126,7 +129,7 @@ where
         let shown = async {
             let in_front = InFront::new();
             let mut child = Command::new("sh")
-                .args(["-c", &pager])
+                .args(["-c", &format!("{TRAP}{pager}")])
                 .stdin(Stdio::piped())
                 .kill_on_drop(true)
                 .spawn()

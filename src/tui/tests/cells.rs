@@ -9,7 +9,11 @@ use ratatui::{
 use unicode_width::UnicodeWidthChar as _;
 
 use super::harness::{World, sketch, sketch_with};
-use crate::tui::{settings::Settings, view::view};
+use crate::tui::{
+    palette::Palette,
+    settings::{ColorDepth, Settings},
+    view::view,
+};
 
 /// Lines with characters about whose width terminals disagree.
 const LINES: &str = "\u{26a0}\u{fe0f} careful\n\u{1112}\u{1161}\u{11ab}\u{1100}\u{1173}\u{11af} text\na\u{3164}b\u{ffa0}c\n\
@@ -123,4 +127,37 @@ fn the_hidden_cursor_is_on_what_has_the_attention() {
     let first = world.model.layout.point.unwrap();
     world.press("j");
     assert_eq!(world.model.layout.point, Some((first.0, first.1 + 1)));
+}
+
+#[test]
+fn a_palette_colours_every_cell_and_the_terminals_own_none() {
+    for palette in Palette::ALL {
+        let settings = Settings { palette, depth: ColorDepth::True, ..Settings::default() };
+        for keys in ["1", "2", "2 d", "2 v", "2 v v", "2 Enter", "3", "1 Enter", "H", "?", ":", "2 X"] {
+            let mut world = sketch_with((120, 40), settings.clone());
+            world.press(keys);
+            world.print(|_| "\x1b[33myellow\x1b[0m plain\n");
+            let is_own = palette != Palette::Terminal;
+            for cell in cells(&world).content() {
+                assert_eq!(
+                    cell.bg != Color::Reset,
+                    is_own || cell.bg == Color::Yellow,
+                    "{palette:?} {keys}: {cell:?}"
+                );
+                let is_readable = !is_own || matches!(cell.fg, Color::Rgb(..));
+                assert!(is_readable, "{palette:?} {keys}: {cell:?}");
+            }
+        }
+    }
+    // With too few colours for it, a palette changes nothing.
+    let shown =
+        |palette, depth| cells(&showing(Settings { depth, palette, ..Settings::default() }, (80, 24)));
+    for depth in [ColorDepth::None, ColorDepth::Sixteen] {
+        assert_eq!(shown(Palette::Light, depth), shown(Palette::Terminal, depth));
+    }
+    let mut world = sketch((120, 40));
+    world.press(":");
+    world.write("next theme");
+    world.press("Enter");
+    assert_eq!(world.model.settings.palette, Palette::Dark);
 }

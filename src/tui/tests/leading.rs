@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     domain::{
-        agent::AgentView,
+        agent::{AgentState, AgentView},
         control::JobDigest,
         job::{LastJob, TaskState},
-        outcome::Ending,
+        outcome::{Ending, KillProof},
     },
     tui::msg::Msg,
 };
@@ -95,4 +95,56 @@ fn an_output_has_the_whole_width() {
     assert!(!world.says("Fleet  17"), "{}", world.screen());
     world.press("Esc");
     assert!(world.says("Fleet  17"));
+}
+
+#[test]
+fn many_pending_keys_fold_into_one_row() {
+    let mut world = World::with_agents((80, 24), 3);
+    let keys = |count: u32| -> Vec<AgentView> {
+        let key = |n: u32| AgentView { state: AgentState::Pending, ..agent(&format!("new-{n}")) };
+        (1..=count).map(key).collect()
+    };
+    let waits = |world: &mut World, count: u32| {
+        world.put(Msg::Agents {
+            agents: vec![],
+            gone: vec![],
+            waiting: Some(keys(count)),
+            is_complete: true,
+        });
+    };
+    waits(&mut world, 3);
+    assert!(world.says("new-1") && world.says("new-3"), "{}", world.screen());
+    waits(&mut world, 10);
+    assert!(world.says("10 keys") && !world.says("new-3"), "{}", world.screen());
+    assert!(world.says("Fleet  13"), "{}", world.screen());
+    world.press("g Enter");
+    assert!(world.says("new-10") && !world.says("10 keys"), "{}", world.screen());
+    world.press("Enter");
+    assert!(world.says("A machine asks to be enrolled"), "{}", world.screen());
+    world.press("q Esc");
+    assert!(world.says("10 keys"), "{}", world.screen());
+}
+
+#[test]
+fn the_proof_of_a_cancel_is_of_all_its_tasks() {
+    let mut world = sketch((120, 40));
+    world.press("2");
+    let mut job = world.model.open.as_ref().unwrap().job.clone();
+    for (index, at_once) in [(2u32, true), (8, false)] {
+        job.tasks[index as usize].no_contact_since_ms = None;
+        let proof = Some(KillProof::new(2, Vec::new(), 0));
+        end(&mut job, index, Ending::Cancelled { proof, by: "ana".into(), seal: None });
+        let tasks = vec![job.tasks[index as usize].clone()];
+        world.put(Msg::Digest(
+            job.id,
+            Box::new(JobDigest { tasks, groups: groups(&job, uname), ..JobDigest::default() }),
+        ));
+        let expected = if at_once {
+            "web-3 cancelled, 2 processes ended"
+        } else {
+            "2 tasks cancelled, 4 processes ended"
+        };
+        assert!(world.says(expected), "{}", world.screen());
+    }
+    assert!(!world.says("(+1)"), "one message is enough: {}", world.screen());
 }

@@ -82,6 +82,7 @@ fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Promote | A::StopJob => asking::leave_gate(model, action == A::Promote),
         A::Messages => show_messages(model),
         A::Acknowledge => looking::acknowledge(model),
+        A::Theme => looking::next_theme(model),
         A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
         A::Palette => prompts::open(model, PromptKind::Palette),
         A::Help => model.overlays.push(Overlay::Help(0)),
@@ -232,6 +233,10 @@ fn close_layer(model: &mut Model) -> bool {
         model.is_zoomed = false;
         return true;
     }
+    if model.focus == Focus::Fleet && std::mem::take(&mut model.fleet.unfolds_pending) {
+        model.fleet.is_stale = true;
+        return true;
+    }
     if model.focus == Focus::Fleet && !model.fleet.filter.is_empty() {
         model.fleet.filter.clear();
         model.fleet.is_stale = true;
@@ -271,6 +276,10 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
             cmds.push(Cmd::MakeJoinLine);
         }
         let Some(row) = model.fleet.cursor.clone() else { return };
+        if model.fleet.folded_at(&row).is_some() {
+            (model.fleet.unfolds_pending, model.fleet.is_stale) = (true, true);
+            return;
+        }
         if row.waiting.is_none() && model.is_up() {
             cmds.push(Cmd::Recent(row.name.clone()));
         }

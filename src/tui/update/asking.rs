@@ -142,7 +142,8 @@ pub(super) fn quit(model: &mut Model, own_active: usize) {
     if picks > 0 {
         reasons.push(format!("{picks} {} picked", form(picks, "agent is", "agents are")));
     }
-    if !model.command.is_blank() {
+    // With --read-only the line of an earlier session is not on the screen. It is kept.
+    if !model.command.is_blank() && !model.settings.read_only {
         reasons.push("the command line is not empty".to_owned());
     }
     if own_active > 0 {

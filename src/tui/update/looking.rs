@@ -2,7 +2,10 @@
 
 use crate::{
     domain::{name::AgentName, text::plural},
-    tui::model::{Model, difference::Comparison, fleet::SortBy},
+    tui::{
+        model::{Model, difference::Comparison, fleet::SortBy},
+        settings::ColorDepth,
+    },
 };
 
 /// Sorts the fleet by the next column.
@@ -29,6 +32,15 @@ pub(super) fn unfold(model: &mut Model) {
             model.say(text);
         }
     }
+}
+
+/// Selects the next palette, until the program ends.
+pub(super) fn next_theme(model: &mut Model) {
+    model.settings.palette = model.settings.palette.next();
+    let word = model.settings.palette.word();
+    let few = matches!(model.settings.depth, ColorDepth::None | ColorDepth::Sixteen);
+    let note = if few { "; this terminal reports too few colours for it" } else { "" };
+    model.say(format!("theme {word}{note}; theme = \"{word}\" in [tui] of the settings keeps it"));
 }
 
 /// Lets the last failures of the picked agents, or of the one under the cursor, need no more attention.

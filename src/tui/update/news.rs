@@ -311,7 +311,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
     let now = model.now;
     let Some(open) = model.open.as_mut().filter(|open| open.job.id == id) else { return };
     let was_held = matches!(open.job.gate.state, GateState::Held(_));
-    let mut proofs = Vec::new();
+    let before = open.killed.len();
     if let Some(job) = job {
         open.job = *job;
     }
@@ -319,7 +319,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
         if let Some(known) = open.job.task_mut(task.index) {
             let was_open = known.state.outcome().is_none();
             if was_open && task.state.outcome().is_some_and(crate::domain::outcome::Outcome::killed_by_us) {
-                proofs.push(task.clone());
+                open.killed.push(task.clone());
             }
             *known = task;
         }
@@ -348,7 +348,14 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
             cmds.push(Cmd::Bell);
         }
     }
-    report_kill_result(model, number, &proofs);
+    if let Some(open) = model.open.as_ref().filter(|open| open.killed.len() > before) {
+        // The ends of one cancel arrive one after the other: the last report is of all.
+        let (killed, report) = (open.killed.clone(), format!("job {number}: "));
+        model
+            .toasts
+            .retain(|toast| !(toast.text.starts_with(&report) && toast.text.contains(" cancelled, ")));
+        report_kill_result(model, number, &killed);
+    }
     if model.is_held() && !was_held {
         cmds.push(Cmd::Bell);
     }

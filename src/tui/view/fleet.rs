@@ -155,10 +155,19 @@ fn last_job(agent: &AgentView, now_ms: UnixMs) -> Piece {
     piece(format!("{} {sign} {words}", last.number), tone)
 }
 
+/// Returns what stands in place of a name in a row that stands for several pending keys.
+fn folded_name(count: usize) -> String {
+    format!("{count} keys")
+}
+
 /// Returns the columns that fit, and their widths.
 fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> {
     let shown = || rows.iter().filter_map(|row| model.fleet.row(row));
-    let names = rows.iter().map(|row| width(row.name.as_str())).max().unwrap_or(4).clamp(4, 32);
+    let name = |row: &RowKey| match model.fleet.folded_at(row) {
+        Some(count) => width(&folded_name(count)),
+        None => width(row.name.as_str()),
+    };
+    let names = rows.iter().map(name).max().unwrap_or(4).clamp(4, 32);
     let labels =
         shown().map(|agent| width(&Column::Labels.cell(agent, UnixMs(0)).0)).max().unwrap_or(0).clamp(6, 32);
     let mut left = room;
@@ -220,7 +229,12 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         }
         let mut x = area.x + 3;
         for (column, wide) in &columns {
-            let (text, tone) = column.cell(agent, model.now.unix_ms);
+            let (text, tone) = match (model.fleet.folded_at(row), column) {
+                (None, _) | (_, Column::State) => column.cell(agent, model.now.unix_ms),
+                (Some(count), Column::Name) => piece(folded_name(count), Tone::Plain),
+                (Some(_), Column::LastJob) => piece("Enter shows them", Tone::Waiting),
+                (Some(_), _) => piece("", Tone::Plain),
+            };
             // Long names mostly differ at their end.
             let text = if *column == Column::Name {
                 middle_clipped(&text, *wide, painter.theme.mark())
@@ -256,7 +270,7 @@ fn title(
     (above, below): (usize, usize),
 ) {
     let fleet = &model.fleet;
-    let (shown, all) = (fleet.shown().len(), fleet.len());
+    let (shown, all) = (fleet.matched(), fleet.len());
     let tone = if is_focused { Tone::Strong } else { Tone::Plain };
     let mut left = vec![piece("Fleet", tone)];
     if shown == all {

@@ -135,7 +135,7 @@ impl Painter<'_> {
         let mut cells = Cells::new(x, y, room, true);
         for sign in text.chars() {
             // The previous contents of the cells do not remain visible.
-            if !cells.put(self.buffer, sign, Style::reset().patch(style)) {
+            if !cells.put(self.buffer, sign, self.theme.base().patch(style)) {
                 break;
             }
         }
@@ -191,11 +191,11 @@ impl Painter<'_> {
     /// Highlights a row as the row under the cursor. What has a colour keeps it: it says what is wrong.
     pub(super) fn highlight(&mut self, x: u16, y: u16, width: u16) {
         let area = Rect::new(x, y, width, 1).intersection(*self.buffer.area());
-        let cursor = self.theme.style(Tone::Cursor);
+        let (base, cursor) = (self.theme.base(), self.theme.style(Tone::Cursor));
         for x in area.left()..area.right() {
             if let Some(cell) = self.buffer.cell_mut((x, y)) {
                 let colour = cell.fg;
-                cell.set_style(Style::reset().patch(cursor));
+                cell.set_style(base.patch(cursor));
                 if colour != Color::Reset {
                     cell.set_fg(colour);
                 }

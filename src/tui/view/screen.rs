@@ -25,10 +25,13 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     }
     let theme = Theme {
         depth: model.settings.depth,
+        palette: model.settings.palette,
         ascii: model.settings.ascii,
         is_utf8: model.settings.is_utf8,
         is_stale: matches!(model.connection, Connection::Down { .. }),
     };
+    let all = *buffer.area();
+    buffer.set_style(all, theme.base());
     let mut painter = Painter { buffer, theme };
     let row = |y: u16| Area { x: 0, y, width, height: 1 };
     if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
