@@ -180,9 +180,13 @@ fn hints_and_messages_say_what_the_keys_do() {
     world.press("2 ^C");
     assert!(world.says("X cancels job 412"), "{}", world.screen());
     for width in WIDTHS {
-        let mut world = sketch((width, 24));
-        world.press("2");
-        assert!(world.says("groups"), "the title has the name of the view: {}", world.screen());
+        for length in 0..70 {
+            let mut world = sketch((width, 24));
+            let command = crate::domain::command::Command::new(vec![vec![b'x'; length + 1]]).unwrap();
+            world.model.open.as_mut().unwrap().job.command = command;
+            world.press("2");
+            assert!(world.says("groups"), "the title has the name of the view: {}", world.screen());
+        }
     }
 }
 

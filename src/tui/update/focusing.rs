@@ -35,8 +35,9 @@ pub(super) fn enter_command(model: &mut Model) {
     focus(model, Focus::Command);
 }
 
-/// Moves the focus from the command line back to the pane that was active before.
+/// Moves the focus from the command line back to the pane that was active before. Messages go, as with any Esc.
 pub(super) fn leave_command(model: &mut Model) {
+    model.toasts.clear();
     let to = if model.room == Focus::Job && model.open.is_some() { Focus::Job } else { Focus::Fleet };
     focus(model, to);
 }

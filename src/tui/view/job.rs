@@ -176,7 +176,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     };
     if area.width >= MIN_WIDTH_FOR_COMMAND {
         // The name of the view is never dropped.
-        let used = painter.width_of(&left) + painter.width_of(&rest) + painter.width_of(&words) + 8;
+        let used = painter.width_of(&left) + painter.width_of(&rest) + painter.width_of(&words) + 10;
         let room = usize::from(area.width.saturating_sub(used));
         let command = crate::domain::text::clipped(&first_line(open), room.min(60), painter.theme.mark());
         left.push(piece(format!("  {command}"), Tone::Dim));
