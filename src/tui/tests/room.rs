@@ -59,6 +59,10 @@ fn the_line_that_starts_an_agent_is_whole_and_scrolls() {
         "  echo {} | sloth-runner agent start --master 192.168.100.200:50053 --token-file - --daemon",
         "T".repeat(96)
     );
+    for width in WIDTHS {
+        let text = "Enter makes a join token and shows the line that starts an agent on another machine.";
+        assert_reads(&World::with_agents((width, 24), 0), text);
+    }
     let mut world = World::with_agents((80, 24), 0);
     assert!(world.says("Enter add an agent"), "{}", world.screen());
     world.press("Enter");

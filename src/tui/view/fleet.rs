@@ -7,7 +7,7 @@ use crate::{
     domain::{
         agent::{AgentState, AgentView},
         sign::Sign,
-        text::{middle_clipped, width},
+        text::{middle_clipped, width, wrapped},
         time::{UnixMs, short_age},
     },
     tui::{
@@ -321,7 +321,9 @@ fn empty(painter: &mut Painter<'_>, model: &Model, area: Area) {
             "On this machine no token is needed: sloth-runner agent start --daemon",
         ]
     };
+    let room = area.width.saturating_sub(4);
+    let lines = lines.iter().flat_map(|line| wrapped(line, usize::from(room)));
     for (y, line) in (area.y + 1..area.y + area.height).zip(lines) {
-        painter.text(area.x + 3, y, area.width.saturating_sub(4), line, Tone::Plain);
+        painter.text(area.x + 3, y, room, &line, Tone::Plain);
     }
 }
